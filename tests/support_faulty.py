@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 FAULTS = ("refuse", "hang", "drip", "500", "401", "garbage", "huge", "reset")
@@ -210,9 +210,9 @@ class FaultyServer:
 def open_sockets() -> set[str]:
     """The sockets this process has open, by inode."""
     found = set()
-    for fd in os.listdir("/proc/self/fd"):
+    for fd in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            target = os.readlink(f"/proc/self/fd/{fd}")
+            target = str(fd.readlink())
             if target.startswith("socket:"):
                 found.add(target)
     return found
@@ -228,11 +228,8 @@ def no_leaks(*, seconds: float = 5.0, ignore_threads: tuple[str, ...] = ("adapte
     yield
     end = time.monotonic() + seconds
     while True:
-        left = [
-            t.name
-            for t in set(threading.enumerate()) - threads
-            if t.is_alive() and not t.name.startswith(ignore_threads)
-        ]
+        made = [t for t in threading.enumerate() if t not in threads and t.is_alive()]
+        left = [t.name for t in made if not t.name.startswith(ignore_threads)]
         open_now = open_sockets() - sockets
         if not left and not open_now:
             return
