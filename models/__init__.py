@@ -1,0 +1,38 @@
+"""The tables Pilothouse keeps in PostgreSQL. Nothing here connects to anything."""
+
+from models.base import Base
+from models.configuration import AuditEntry, AuditHead, OutboxRow, ServiceConfigRow
+from models.identity import ApiTokenRow, SessionRow
+from models.monitoring import (
+    HealthHour,
+    HealthMinute,
+    HealthSample,
+    MetricHour,
+    MetricMinute,
+    MetricSample,
+    ServiceNowRow,
+    StateChangeRow,
+)
+from models.tenancy import Agent, Tenant, Tier, UsageDaily
+
+__all__ = [
+    "Agent",
+    "ApiTokenRow",
+    "AuditEntry",
+    "AuditHead",
+    "Base",
+    "HealthHour",
+    "HealthMinute",
+    "HealthSample",
+    "MetricHour",
+    "MetricMinute",
+    "MetricSample",
+    "OutboxRow",
+    "ServiceConfigRow",
+    "ServiceNowRow",
+    "SessionRow",
+    "StateChangeRow",
+    "Tenant",
+    "Tier",
+    "UsageDaily",
+]
