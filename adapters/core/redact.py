@@ -8,7 +8,9 @@ from urllib.parse import quote, unquote
 from pydantic import SecretStr
 
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+@", re.IGNORECASE)
-_KEY_VALUE = re.compile(r"(?P<head>\b(?:password|passwd|secret|token|api[_-]?key)\s*[=:]\s*)[^\s,;&'\"]+", re.IGNORECASE)
+_KEY_VALUE = re.compile(
+    r"(?P<head>\b(?:password|passwd|secret|token|api[_-]?key)\s*[=:]\s*)[^\s,;&'\"]+", re.IGNORECASE
+)
 LIMIT = 2000
 
 
