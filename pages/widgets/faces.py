@@ -1,0 +1,220 @@
+"""The parts of the four faces that every service has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+from pydantic import SecretStr
+
+from adapters.core import Metric, Setting, State
+from operations import audit, health
+from operations.access import Permission
+from pages.widgets import cached, charts, config_form, state, table
+
+if TYPE_CHECKING:
+    from operations.health import ServiceNow
+
+    from pages.widgets.template import View
+
+SPANS = {"1 h": 1, "24 h": 24, "7 d": 168, "30 d": 720}
+CHANGES_SHOWN = 20
+
+
+def trouble(now: ServiceNow) -> None:
+    """What is wrong: advice, the raw error, and what stands or falls with it."""
+    told = now.health
+    lines = []
+    if told.advice:
+        lines.append(f":material/lightbulb: **What to do:** {state.plain(told.advice)}")
+    if now.depends_down:
+        lines.append(f":material/link_off: It depends on {state.plain(', '.join(now.depends_down))}, which fails.")
+    if now.affected:
+        lines.append(f":material/account_tree: Depending on it: {state.plain(', '.join(now.affected))}.")
+    if told.paused_until is not None:
+        lines.append(
+            ":material/pause_circle: It failed several times in a row; it is asked again at "
+            f"{told.paused_until:%H:%M:%S} UTC."
+        )
+    if lines:
+        st.markdown("  \n".join(lines))
+    if told.detail:
+        with st.expander(f"Raw error · {told.kind or 'reported by the service'}", icon=":material/terminal:"):
+            st.code(told.detail, language=None, wrap_lines=True)
+
+
+def metric_row(metrics: tuple[Metric, ...]) -> None:
+    """All metrics of the last visit, as one row of numbers."""
+    if not metrics:
+        return
+    cells = "".join(
+        f'<div title="{state.text(state.exact(m.value, m.unit, m.currency))}"><small>{state.text(m.label)}</small>'
+        f"<b>{state.text(state.metric(m))}</b></div>"
+        for m in metrics
+    )
+    st.html(f'<div class="ph-facts" style="padding:.2rem .1rem .4rem">{cells}</div>')
+
+
+def status(view: View) -> None:
+    """Numbers of the last visit, the states of the last day, and the service's own settings."""
+    metric_row(view.now.metrics)
+    changes = health.state_changes(view.platform, view.slug, CHANGES_SHOWN)
+    st.html(charts.strip(changes, view.now.health.state, hours=24))
+    if view.now.health.state is State.UNCONFIGURED:
+        table.empty(
+            "Not configured",
+            f"{view.now.health.message} The Configure face shows every value and where it comes from.",
+        )
+        return
+    st.markdown("#### Settings as the service reports them")
+    found = cached.reading(f"{view.slug}:settings", view.adapter.settings, every=60.0)
+    cached.failed(found, "settings")
+    if found.value is not None:
+        settings(found.value, view.slug)
+        st.markdown(cached.age(found))
+    elif found.pending:
+        st.markdown(cached.age(found))
+
+
+def settings(reported: object, slug: str) -> None:
+    """A searchable table of settings, those that differ from the service's default marked."""
+    rows = [s for s in reported if isinstance(s, Setting)] if isinstance(reported, (list, tuple)) else []
+    wanted = ""
+    if len(rows) > 8:
+        wanted = st.text_input(
+            "Search settings", key=f"settings_{slug}", placeholder="Search settings", label_visibility="collapsed"
+        ).casefold()
+    shown = [s for s in rows if wanted in f"{s.name} {s.description} {s.group}".casefold()][:200]
+    if not shown:
+        word = "No setting matches." if rows else "The service reports no settings."
+        table.empty(word)
+        return
+    table.draw(
+        ("Group", "Setting", "Value", "Meaning"),
+        (
+            (state.text(s.group), f"<code>{state.text(s.name)}</code>", _value(s), state.text(s.description))
+            for s in shown
+        ),
+        quiet=(0,),
+    )
+
+
+def _value(setting: Setting) -> str:
+    if isinstance(setting.value, SecretStr):
+        return "••••"
+    shown = state.text(setting.value) + (f" {setting.unit.value}" if setting.unit.value else "")
+    if setting.default is not None and setting.default != setting.value:
+        return f"<b>{shown}</b> <span class='ph-src' title='default {state.text(setting.default)}'>changed</span>"
+    return shown
+
+
+def configure(view: View) -> None:
+    """The configuration in force with the source of each field, the form to change it, and recent changes."""
+    config_form.draw(view)
+    if view.may(Permission.AUDIT_READ):
+        st.markdown("#### Recent changes")
+        change_table(audit.entries(view.platform, view.actor, subject_prefix=view.slug, limit=CHANGES_SHOWN))
+
+
+def change_table(entries: object) -> None:
+    """Who changed what, when and why."""
+    rows = list(entries) if isinstance(entries, (list, tuple)) else []
+    if not rows:
+        table.empty("No changes yet", "Every change made here is recorded with its reason.")
+        return
+    table.draw(
+        ("When", "Who", "What", "Subject", "Change", "Why"),
+        (
+            (
+                table.when(e.at),
+                state.text(e.actor_name),
+                f"<code>{state.text(e.action)}</code>",
+                state.text(e.subject),
+                difference(e.before, e.after),
+                state.text(e.reason or "–"),
+            )
+            for e in rows
+        ),
+        quiet=(0,),
+    )
+
+
+def difference(before: object, after: object) -> str:
+    """The fields that differ, old and new, as HTML."""
+    old = before if isinstance(before, dict) else {}
+    new = after if isinstance(after, dict) else {}
+    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    parts = [
+        f"{state.text(name)}: <span class='ph-old'>{_short(old.get(name, '–'))}</span>"
+        f" → <b>{_short(new.get(name, '–'))}</b>"
+        for name in names[:6]
+    ]
+    more = f"<br>and {len(names) - 6} more" if len(names) > 6 else ""
+    return ("<br>".join(parts) + more) or "–"
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "none"
+    words = str(value)
+    return state.text(words if len(words) <= 80 else words[:77] + "…")
+
+
+def monitor(view: View) -> None:
+    """Availability, the history of states, and every metric over a span the address keeps."""
+    chosen = st.segmented_control(
+        "Span",
+        list(SPANS),
+        default="24 h",
+        key="span",
+        bind="query-params",
+        required=True,
+        label_visibility="collapsed",
+    )
+    hours = SPANS.get(chosen or "24 h", 24)
+    st.html(charts.strip(health.state_changes(view.platform, view.slug, 200), view.now.health.state, hours=hours))
+    names = {"latency_ms": "Latency of the check"} | {m.name: m.label for m in view.now.metrics}
+    with st.grid(2, min_column_width=320):
+        for name, label in list(names.items())[:12]:
+            history(view, name, label, hours)
+    st.markdown("#### Changes of state")
+    state_table(health.state_changes(view.platform, view.slug, CHANGES_SHOWN))
+
+
+def history(view: View, name: str, label: str, hours: int) -> None:
+    """One metric over time, or a sentence where nothing has been measured."""
+    found = health.history(view.platform, view.slug, name, hours)
+    with st.container(border=True, key=f"history_{view.slug}_{name}", gap="xxsmall"):
+        st.markdown(f"**{state.plain(label)}**")
+        if not found.points:
+            st.markdown(":gray[Nothing measured in this span yet.]")
+            return
+        charts.draw(
+            charts.series(found.points, found.unit, hours=hours, step_seconds=found.step_seconds),
+            key=f"chart_{view.slug}_{name}",
+            alt=f"{label} over {hours} hours, average and range",
+            height=170,
+        )
+
+
+def state_table(changes: object, *, titles: dict[str, str] | None = None) -> None:
+    """Changes of state, newest first."""
+    rows = list(changes) if isinstance(changes, (list, tuple)) else []
+    if not rows:
+        table.empty("No change of state on record")
+        return
+    heads = ("When", *(("Service",) if titles is not None else ()), "From", "To", "Message")
+    table.draw(
+        heads,
+        (
+            (
+                table.when(c.at),
+                *((state.text(titles.get(c.slug, c.slug)),) if titles is not None else ()),
+                state.LABEL[c.before],
+                state.pill(c.state),
+                state.text(c.message),
+            )
+            for c in rows
+        ),
+        quiet=(0, 2 if titles is not None else 1),
+    )

@@ -1,0 +1,134 @@
+"""The page of a service: what all of them have in common, and places for what is particular.
+
+A page gives one function per face it has something of its own to show in::
+
+    def render() -> None:
+        service(PAGE, status=collections, limits="Limits of the cluster apply to all collections together.")
+
+Each function receives a :class:`View` and draws after the common part of its face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from operations import health
+from operations.access import Actor, Permission
+from operations.platform import Platform
+from pages.widgets import faces, session, state
+from pages.widgets.page import Page, all_pages, link
+
+if TYPE_CHECKING:
+    from operations.health import ServiceNow
+
+    from adapters.core import Adapter
+
+FACES = ("Status", "Configure", "Monitor", "Limits")
+LIVE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a face has at hand while it draws."""
+
+    page: Page
+    slug: str
+    platform: Platform
+    actor: Actor
+    now: ServiceNow
+
+    @property
+    def adapter(self) -> Adapter[Any]:
+        """The service's adapter with the configuration in force."""
+        return self.platform.adapters[self.slug]
+
+    def may(self, permission: Permission) -> bool:
+        """Whether the person has the permission: for hiding, the operation checks for itself."""
+        return self.actor.may(permission)
+
+
+Part = Callable[[View], None]
+
+
+def service(
+    page: Page,
+    *,
+    status: Part | None = None,
+    configure: Part | None = None,
+    monitor: Part | None = None,
+    limits: Part | str = "The console sets no limits for this service.",
+) -> None:
+    """Draw the page of ``page.service``: header, then the face that is open.
+
+    Status and Monitor redraw themselves while open; Configure and Limits do not, so that nothing
+    moves under the hands of somebody who types.
+    """
+    slug = page.service or page.slug
+    platform, actor = session.platform(), session.actor()
+    _header(page, slug)
+    tabs = st.tabs(FACES, key=f"face_{slug}", bind="query-params")
+    view = View(page, slug, platform, actor, health.now(platform, slug))
+    draw: dict[str, Callable[[], None]] = {
+        "Status": lambda: _live(page, slug, faces.status, status),
+        "Configure": lambda: _still(view, faces.configure, configure),
+        "Monitor": lambda: _live(page, slug, faces.monitor, monitor),
+        "Limits": lambda: _limits(view, limits),
+    }
+    for name, tab in zip(FACES, tabs, strict=True):
+        if tab.open:
+            with tab:
+                draw[name]()
+
+
+@st.fragment(run_every=LIVE_SECONDS)
+def _header(page: Page, slug: str) -> None:
+    """Name, state, sentence and the numbers that say how fresh all this is."""
+    session.actor()
+    now = health.now(session.platform(), slug)
+    told = now.health
+    facts = [
+        ("State for", state.since(now.since), state.moment(now.since)),
+        ("Latency", "–" if told.latency_ms is None else f"{told.latency_ms:.0f} ms", "of the last check"),
+        ("Checked", f"{state.since(told.checked_at)} ago", state.moment(told.checked_at)),
+        ("Version", told.version or "–", "as the service reports it"),
+    ]
+    if now.headline is not None:
+        m = now.headline
+        facts.insert(0, (m.label, state.metric(m), state.exact(m.value, m.unit, m.currency)))
+    cells = "".join(
+        f'<div title="{state.text(title)}"><small>{state.text(name)}</small><b>{state.text(value)}</b></div>'
+        for name, value, title in facts
+    )
+    st.html(
+        f'<div class="ph-banner ph-{told.state.value}"><div>'
+        f"<h2>{state.text(page.title)} &nbsp;{state.pill(told.state)}</h2>"
+        f"<p>{state.text(told.message)}</p></div><div class='ph-facts'>{cells}</div></div>"
+    )
+    if told.state.failing or now.depends_down:
+        faces.trouble(now)
+
+
+@st.fragment(run_every=LIVE_SECONDS)
+def _live(page: Page, slug: str, common: Part, particular: Part | None) -> None:
+    platform, actor = session.platform(), session.actor()
+    _still(View(page, slug, platform, actor, health.now(platform, slug)), common, particular)
+
+
+def _still(view: View, common: Part, particular: Part | None) -> None:
+    common(view)
+    if particular is not None:
+        particular(view)
+
+
+def _limits(view: View, limits: Part | str) -> None:
+    if callable(limits):
+        limits(view)
+        return
+    st.markdown("#### Limits")
+    st.markdown(limits)
+    if "redis_ratelimits" in all_pages() and view.may(Permission.RATELIMIT_VIEW):
+        link("redis_ratelimits", "Rate limits of the platform", icon=":material/speed:")
