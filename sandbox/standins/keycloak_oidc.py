@@ -161,7 +161,9 @@ async def authorize(request: Request) -> Response:
         return _page_error("Client disabled.")
     redirect = asked.get("redirect_uri", "")
     if not _allowed(redirect, client["redirectUris"]):
-        keycloak.event(realm, "LOGIN_ERROR", address(request), clientId=client["clientId"], error="invalid_redirect_uri")
+        keycloak.event(
+            realm, "LOGIN_ERROR", address(request), clientId=client["clientId"], error="invalid_redirect_uri"
+        )
         return _page_error("Invalid parameter: redirect_uri")
     state, iss = asked.get("state"), issuer(request)
 
@@ -169,7 +171,9 @@ async def authorize(request: Request) -> Response:
         return _back(redirect, error=error, error_description=description, state=state, iss=iss)
 
     if not client["standardFlowEnabled"]:
-        return refuse("unauthorized_client", "Client is not allowed to initiate browser login with given response_type.")
+        return refuse(
+            "unauthorized_client", "Client is not allowed to initiate browser login with given response_type."
+        )
     if "response_type" not in asked:
         return refuse("invalid_request", "Missing parameter: response_type")
     if asked["response_type"] != "code":
@@ -399,9 +403,7 @@ def _by_code(request: Request, realm: dict[str, Any], client: dict[str, Any], fo
         raise refuse("Session not active", "user_session_not_found")
     if not user["enabled"]:
         raise refuse("User disabled", "user_disabled")
-    keycloak.event(
-        realm, "CODE_TO_TOKEN", ip, clientId=client["clientId"], userId=user["id"], sessionId=session["id"]
-    )
+    keycloak.event(realm, "CODE_TO_TOKEN", ip, clientId=client["clientId"], userId=user["id"], sessionId=session["id"])
     return tokens(request, realm, client, user, session, asked.get("scope", "openid"), nonce=asked.get("nonce"))
 
 
@@ -409,9 +411,7 @@ def _by_refresh(request: Request, realm: dict[str, Any], client: dict[str, Any],
     keycloak, ip, now = standin(request), address(request), int(time.time())
 
     def refuse(description: str, **more: Any) -> Refusal:
-        keycloak.event(
-            realm, "REFRESH_TOKEN_ERROR", ip, clientId=client["clientId"], error="invalid_token", **more
-        )
+        keycloak.event(realm, "REFRESH_TOKEN_ERROR", ip, clientId=client["clientId"], error="invalid_token", **more)
         return Refusal(400, "invalid_grant", description)
 
     if "refresh_token" not in form:
@@ -435,9 +435,7 @@ def _by_refresh(request: Request, realm: dict[str, Any], client: dict[str, Any],
     if realm["rep"]["revokeRefreshToken"] and held["jti"] not in (None, claims["jti"]):
         raise refuse("Maximum allowed refresh token reuse exceeded", userId=user["id"])
     session["last"] = now_ms()
-    keycloak.event(
-        realm, "REFRESH_TOKEN", ip, clientId=client["clientId"], userId=user["id"], sessionId=session["id"]
-    )
+    keycloak.event(realm, "REFRESH_TOKEN", ip, clientId=client["clientId"], userId=user["id"], sessionId=session["id"])
     return tokens(request, realm, client, user, session, claims["scope"])
 
 

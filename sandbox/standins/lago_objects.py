@@ -103,16 +103,29 @@ def empty_state() -> Obj:
     }
 
 
+def customer_fields() -> tuple[str, ...]:
+    """What may be written of a customer beside its metadata and billing configuration."""
+    fields = (
+        "address_line1 address_line2 city country currency email legal_name legal_number logo_url name firstname "
+        "lastname customer_type net_payment_term phone state tax_identification_number timezone url zipcode"
+    )
+    return tuple(fields.split())
+
+
+def moment(given: object) -> datetime:
+    """A moment as events give it: seconds since 1970 as a number or a string, or ISO 8601. Raises ValueError."""
+    text = str(given)
+    if text.replace(".", "", 1).isdigit():
+        return datetime.fromtimestamp(float(text), UTC)
+    return parse(text)
+
+
 def customer(state: Obj, given: Obj, *, created: datetime | None = None, lago_id: str | None = None) -> Obj:
     """A new customer, not yet stored."""
     state["sequences"]["customer"] += 1
     number = state["sequences"]["customer"]
     at = stamp(created or now())
-    fields = (
-        "address_line1 address_line2 city country email legal_name legal_number logo_url name firstname "
-        "lastname customer_type phone state tax_identification_number timezone url zipcode"
-    )
-    known = {name: given.get(name) for name in fields.split()}
+    known = {name: given.get(name) for name in customer_fields() if name not in ("currency", "net_payment_term")}
     return {
         "lago_id": lago_id or ident(),
         "sequential_id": number,

@@ -1,0 +1,1 @@
+"""Demo data: a small world made from a seed, and its history in the sandbox's stores."""
