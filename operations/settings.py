@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet, MultiFernet
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 
@@ -106,3 +106,14 @@ def file_services() -> dict[str, dict[str, Any]]:
         return {}
     tables = tomllib.loads(path.read_text(encoding="utf-8")).get("services", {})
     return {slug: dict(values) for slug, values in tables.items() if isinstance(values, dict)}
+
+
+def explain(error: ValidationError) -> str:
+    """One sentence per wrong or missing setting, naming its variable and what it should be."""
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "?"
+        field = Settings.model_fields.get(name)
+        meaning = f" It is: {field.description}." if field and field.description else ""
+        lines.append(f"PILOTHOUSE_{name.upper()}: {problem['msg']}.{meaning}")
+    return "Pilothouse cannot start. " + " ".join(lines)

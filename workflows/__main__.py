@@ -1,0 +1,44 @@
+"""``python -m workflows``: one worker, stopped by SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+from pydantic import ValidationError
+
+from operations.background import start_background
+from operations.platform import Platform
+from operations.settings import Settings, explain
+from workflows import worker
+
+
+async def _work(platform: Platform) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await worker.run(platform, stop)
+
+
+def main() -> int:
+    """Assemble a platform and work on it; the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        settings = Settings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        print(explain(error), file=sys.stderr)
+        return 1
+    platform = Platform(settings)
+    try:
+        with start_background(platform):
+            asyncio.run(_work(platform))
+    finally:
+        platform.close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
