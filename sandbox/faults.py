@@ -271,7 +271,7 @@ class Proxy:
         elif self._server is None:
             await self.start()
         for client in list(self.clients):
-            if client.fault is not None or wanted is None and was is not None:
+            if client.fault is not None or (wanted is None and was is not None):
                 _reset(client.transport)
             elif wanted is not None:
                 client.meet(wanted)
@@ -317,7 +317,7 @@ def control(proxies: dict[str, Proxy], token: str) -> Any:
             fault = (await request.json())["fault"]
             await proxy.set(fault)
         except (ValueError, KeyError, TypeError):
-            return problem(422, f"The body must be {{\"fault\": …}} with null or one of {', '.join(Fault)}.")
+            return problem(422, f'The body must be {{"fault": …}} with null or one of {", ".join(Fault)}.')
         return state()
 
     async def traffic(request: Request) -> JSONResponse:
@@ -340,10 +340,9 @@ async def main(plan: dict[str, Any]) -> None:
         service: Proxy(service, entry["port"], entry["target"], entry["protocol"])
         for service, entry in plan["proxies"].items()
     }
-    by_slug = {service: proxy for service, proxy in proxies.items()}
     for proxy in proxies.values():
         await proxy.start()
-    await serve_until_signalled([(control(by_slug, plan["token"]), plan["control"])])
+    await serve_until_signalled([(control(proxies, plan["token"]), plan["control"])])
     for proxy in proxies.values():
         await proxy.stop()
 

@@ -48,10 +48,42 @@ _WHO = (
     ("pim", "Pim de Vries", "product_manager"),
     ("sam", "Sam Haddad", "security_auditor"),
 )
-_WORDS = (
-    "amber basin cedar delta ember fjord grove heron inlet juniper karst lantern maple north otter pebble quartz "
-    "ridge sable tundra umber violet willow yarrow zephyr anchor beacon compass harbor keel mast rudder sextant tide"
-).split()
+_WORDS = [
+    "amber",
+    "basin",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heron",
+    "inlet",
+    "juniper",
+    "karst",
+    "lantern",
+    "maple",
+    "north",
+    "otter",
+    "pebble",
+    "quartz",
+    "ridge",
+    "sable",
+    "tundra",
+    "umber",
+    "violet",
+    "willow",
+    "yarrow",
+    "zephyr",
+    "anchor",
+    "beacon",
+    "compass",
+    "harbor",
+    "keel",
+    "mast",
+    "rudder",
+    "sextant",
+    "tide",
+]
 
 
 def demo_people() -> list[Person]:

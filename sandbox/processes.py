@@ -118,7 +118,9 @@ def free_port(taken: set[int] | None = None) -> int:
     raise SandboxError("No free port was found between 20000 and 32000 on 127.0.0.1.")
 
 
-def wait_until(ready: Callable[[], bool], *, seconds: float, what: str, process: subprocess.Popen[bytes] | None) -> None:
+def wait_until(
+    ready: Callable[[], bool], *, seconds: float, what: str, process: subprocess.Popen[bytes] | None
+) -> None:
     """Poll ``ready`` every few milliseconds; raise SandboxError when the time or the process is over."""
     end = time.monotonic() + seconds
     pause = 0.005
@@ -143,7 +145,9 @@ def answers(port: int) -> bool:
 def tail(log: Path, lines: int = 3) -> str:
     """The last lines of a log in one line, or "" where there is none."""
     try:
-        return " | ".join(line.strip() for line in log.read_text(errors="replace").splitlines()[-lines:] if line.strip())
+        return " | ".join(
+            line.strip() for line in log.read_text(errors="replace").splitlines()[-lines:] if line.strip()
+        )
     except OSError:
         return ""
 

@@ -159,7 +159,8 @@ class PostgreSQL(Protocol):
     class _Fatal(Reply):
         def __init__(self, code: str, text: str) -> None:
             fields = b"".join(
-                kind + value.encode() + b"\0" for kind, value in ((b"S", "FATAL"), (b"V", "FATAL"), (b"C", code), (b"M", text))
+                kind + value.encode() + b"\0"
+                for kind, value in ((b"S", "FATAL"), (b"V", "FATAL"), (b"C", code), (b"M", text))
             )
             self.message = b"E" + struct.pack("!i", len(fields) + 5) + fields + b"\0"
 

@@ -75,7 +75,8 @@ def test_engines_end_with_the_process_that_started_them(tmp_path: Path) -> None:
         "import sys, time; from pathlib import Path; from tests.support import start_engine\n"
         "from sandbox.engines import Postgres, Temporal, Valkey\n"
         "folder = Path(sys.argv[1])\n"
-        "engines = [start_engine(lambda p, c=c: c(folder / f'{c.__name__}-{p}', p)) for c in (Postgres, Valkey, Temporal)]\n"
+        "kinds = Postgres, Valkey, Temporal\n"
+        "engines = [start_engine(lambda p, k=k: k(folder / f'{k.__name__}-{p}', p)) for k in kinds]\n"
         "print(*[e.port for e in engines], flush=True); time.sleep(60)\n"
     )
     child = subprocess.Popen(
