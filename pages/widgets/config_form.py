@@ -12,7 +12,6 @@ from pages.widgets import forms, state, table
 
 if TYPE_CHECKING:
     from operations.services import FieldView, ServiceConfigView
-
     from pages.widgets.template import View
 
 _SOURCE = {

@@ -14,7 +14,6 @@ from pages.widgets import cached, charts, config_form, state, table
 
 if TYPE_CHECKING:
     from operations.health import ServiceNow
-
     from pages.widgets.template import View
 
 SPANS = {"1 h": 1, "24 h": 24, "7 d": 168, "30 d": 720}

@@ -23,9 +23,8 @@ from pages.widgets import faces, session, state
 from pages.widgets.page import Page, all_pages, link
 
 if TYPE_CHECKING:
-    from operations.health import ServiceNow
-
     from adapters.core import Adapter
+    from operations.health import ServiceNow
 
 FACES = ("Status", "Configure", "Monitor", "Limits")
 LIVE_SECONDS = 5.0

@@ -1,0 +1,193 @@
+"""All services at a glance: what fails first, what it touches, and what changed lately."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from adapters.core import Category, State, Unit, services
+from operations import health
+from operations.access import Permission
+from pages.widgets import charts, faces, session, state, table
+from pages.widgets.page import Page, link
+
+if TYPE_CHECKING:
+    from operations.health import Overview, ServiceNow
+
+PAGE = Page(
+    slug="overview",
+    title="Overview",
+    section="",
+    path="/platform/infrastructure",
+    permission=Permission.INFRA_VIEW,
+    icon=":material/space_dashboard:",
+    order=0,
+    summary="The state of every service the platform stands on.",
+)
+LIVE_SECONDS = 5.0
+CHANGES_SHOWN = 12
+_FILTER_STATES = (State.DOWN, State.NO_ANSWER, State.DEGRADED, State.UNCONFIGURED, State.HEALTHY)
+
+
+def render() -> None:
+    """Draw the page: the filters stand still, everything below redraws itself."""
+    _live()
+
+
+@st.fragment(run_every=LIVE_SECONDS)
+def _live() -> None:
+    who, platform = session.actor(), session.platform()
+    seen = health.overview(platform)
+    _banner(seen)
+    states, categories, words = _filters(seen)
+    shown = [
+        now
+        for now in seen.services
+        if (not states or now.health.state in states)
+        and (not categories or now.service.category.value in categories)
+        and (not words or words in f"{now.service.title} {now.service.purpose} {now.health.message}".casefold())
+    ]
+    if shown:
+        with st.grid("auto", min_column_width=252, gap=14):
+            for now in shown:
+                _card(now)
+    else:
+        table.empty("No service matches", "Clear the filters to see all of them.")
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    left.markdown("#### Recent changes of state")
+    with right.popover("Report", icon=":material/download:", width="stretch"):
+        _report(seen)
+    faces.state_table(seen.changes[:CHANGES_SHOWN], titles={slug: s.title for slug, s in services().items()})
+    if who.may(Permission.AUDIT_READ):
+        link("audit", "Changes people made", icon=":material/history:")
+
+
+def _banner(seen: Overview) -> None:
+    counts = "".join(
+        f'<span class="ph-{s.value}">{state.pill(s)} <span class="n">{seen.counts[s]}</span></span>'
+        for s in sorted(seen.counts, key=lambda s: -s.severity)
+        if seen.counts[s]
+    )
+    old = " · these values are old: nobody has measured since" if seen.stale else ""
+    st.html(
+        f'<div class="ph-banner ph-{seen.state.value}"><div><h2>{state.text(seen.sentence)}</h2>'
+        f'<p title="{state.moment(seen.as_of)}">As of {state.since(seen.as_of)} ago, measured by the '
+        f"{'sampler' if seen.source == 'sampler' else 'console itself'}{old}</p></div>"
+        f'<div class="ph-counts">{counts}</div></div>'
+    )
+
+
+def _filters(seen: Overview) -> tuple[set[State], set[str], str]:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="filters"):
+        words = st.text_input(
+            "Filter",
+            key="q",
+            bind="query-params",
+            placeholder="Filter services",
+            icon=":material/filter_list:",
+            label_visibility="collapsed",
+            width=230,
+        )
+        states = st.multiselect(
+            "States",
+            [state.LABEL[s] for s in _FILTER_STATES],
+            key="state",
+            bind="query-params",
+            placeholder="Any state",
+            label_visibility="collapsed",
+            width=200,
+        )
+        categories = st.multiselect(
+            "Kinds",
+            [c.value for c in Category],
+            key="kind",
+            bind="query-params",
+            placeholder="Any kind",
+            label_visibility="collapsed",
+            width=200,
+        )
+        if st.button("Refresh all", icon=":material/refresh:", key="refresh", help="Ask every service now"):
+            health.refresh(session.platform(), session.actor())
+            st.rerun(scope="fragment")
+    chosen = {s for s in _FILTER_STATES if state.LABEL[s] in states}
+    return chosen, set(categories), (words or "").strip().casefold()
+
+
+def _card(now: ServiceNow) -> None:
+    told, service = now.health, now.service
+    bad = " bad" if told.state.failing or told.state is State.DEGRADED else ""
+    value, label = _headline(now)
+    if told.state.failing and now.affected:
+        message = f"{told.message} Affects {', '.join(now.affected)}."
+    elif now.depends_down:
+        message = f"Depends on {', '.join(now.depends_down)}, which fails."
+    else:
+        message = told.message if bad or told.state is State.UNCONFIGURED else service.purpose
+    latency = "–" if told.latency_ms is None else state.number(told.latency_ms, Unit.MILLISECONDS)
+    with st.container(key=f"card-{service.slug}"):
+        st.html(
+            f'<div class="ph-card ph-{told.state.value}{bad}"><header><b>{state.text(service.title)}</b>'
+            f"{state.pill(told.state)}</header>"
+            f'<div class="v">{value}<small>{label}</small></div>{charts.spark(now.spark)}'
+            f'<div class="m" title="{state.text(told.message)}">{state.text(message)}</div>'
+            f'<div class="f"><span title="latency of the last check">{latency}</span>'
+            f'<span title="since {state.moment(now.since)}">for {state.since(now.since)}</span>'
+            f'<span title="checked {state.moment(told.checked_at)}">{state.since(told.checked_at)} ago</span></div></div>'
+        )
+        link(service.slug, "Manage →")
+
+
+def _headline(now: ServiceNow) -> tuple[str, str]:
+    m = now.headline
+    if m is None:
+        return "–", ""
+    full = state.text(state.exact(m.value, m.unit, m.currency))
+    return f'<span title="{full}">{state.text(state.number(m.value, m.unit, m.currency))}</span>', state.text(
+        f"{m.label} {m.note}".strip()
+    )
+
+
+def _report(seen: Overview) -> None:
+    rows = [
+        {
+            "service": now.service.slug,
+            "title": now.service.title,
+            "state": now.health.state.value,
+            "message": now.health.message,
+            "since": None if now.since is None else now.since.isoformat(),
+            "checked_at": now.health.checked_at.isoformat(),
+            "latency_ms": now.health.latency_ms,
+            "version": now.health.version,
+            **{f"metric_{m.name}": m.value for m in now.metrics},
+        }
+        for now in seen.services
+    ]
+    stamp = f"{seen.as_of:%Y%m%d-%H%M}" if seen.as_of else "now"
+    st.download_button(
+        "CSV", lambda: _csv(rows), f"pilothouse-{stamp}.csv", "text/csv", key="csv", on_click="ignore", width="stretch"
+    )
+    st.download_button(
+        "JSON",
+        lambda: json.dumps({"state": seen.state.value, "sentence": seen.sentence, "services": rows}, indent=2),
+        f"pilothouse-{stamp}.json",
+        "application/json",
+        key="json",
+        on_click="ignore",
+        width="stretch",
+    )
+
+
+def _csv(rows: list[dict[str, object]]) -> str:
+    out = io.StringIO()
+    heads = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(out, heads)
+    writer.writeheader()
+    # A cell beginning with one of these would be a formula to a spreadsheet.
+    writer.writerows(
+        {k: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@" else v for k, v in row.items()} for row in rows
+    )
+    return out.getvalue()

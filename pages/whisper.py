@@ -1,0 +1,12 @@
+"""The page of this service: the four faces every service has."""
+
+from pages.widgets.page import service_page
+from pages.widgets.template import service
+
+PAGE = service_page("whisper", icon=":material/mic:")
+LIMITS = "Transcription counts against the policy `voice_minutes`, per tier."
+
+
+def render() -> None:
+    """Draw the page."""
+    service(PAGE, limits=LIMITS)
