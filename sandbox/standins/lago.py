@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Awaitable, Callable
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +161,9 @@ class Lago:
         if not wanted:
             raise Problem(404, "subscription_not_found")
         for sub in self.state["subscriptions"].values():
-            if sub["external_id"] == wanted and sub["lago_customer_id"] == owner["lago_id"]:
-                if sub["status"] == "active":
-                    return sub
+            mine = sub["external_id"] == wanted and sub["lago_customer_id"] == owner["lago_id"]
+            if mine and sub["status"] == "active":
+                return sub
         raise Problem(404, "subscription_not_found")
 
     async def current_usage(self, request: Request) -> Response:
@@ -229,7 +228,9 @@ class Lago:
             raise invalid(code="value_already_exist")
         charges = self._charges(given) if given.get("charges") is not None else found["charges"]
         before = found["amount_cents"]
-        plain = "name invoice_display_name interval description amount_cents amount_currency trial_period pay_in_advance"
+        plain = (
+            "name invoice_display_name interval description amount_cents amount_currency trial_period pay_in_advance"
+        )
         for name in plain.split():
             if given.get(name) is not None:
                 found[name] = given[name]
@@ -731,7 +732,7 @@ def create(
     """The Lago stand-in. ``premium`` opens the analytics that need a licence."""
 
     def fresh() -> Obj:
-        return seeded_state(host.world, seed) if seed is not None and host.world is not None else make.empty_state()
+        return seeded_state(host.world) if seed is not None and host.world is not None else make.empty_state()
 
     standin = Standin("lago", state_dir, fresh)
     lago = Lago(standin, host.secrets.get("lago_api_key", "lago"), premium)

@@ -270,7 +270,7 @@ def subscription(
         "next_plan_code": None,
         "downgrade_plan_date": None,
         "trial_ended_at": None,
-        "on_termination_credit_note": "credit" if on["pay_in_advance"] else None,
+        "on_termination_credit_note": "credit",
         "on_termination_invoice": "generate",
         "_amount_cents": override,
     }
