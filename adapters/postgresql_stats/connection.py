@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,16 +39,19 @@ class BoundedConnection(psycopg.Connection[DictRow]):
     def _connect_gen(cls, conninfo: str = "") -> Any:
         # connect_timeout counts whole seconds and starts again for every address of a host name;
         # asking here, each time the wait wakes up, keeps all attempts together within the deadline.
-        remaining()
+        end = time.monotonic() + remaining()
         gen = super()._connect_gen(conninfo)
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                remaining()
+                if time.monotonic() > end:
+                    raise TimedOut("PostgreSQL did not answer in time.", detail="total deadline exceeded")
                 wanted = gen.send(ready)
         except StopIteration as done:
             return done.value
+        finally:
+            gen.close()  # gives the half-made connection's socket back now, not at the next collection
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         left = remaining()
@@ -122,7 +126,7 @@ class Pool:
                 row_factory=dict_row,
                 # Prepared statements break behind PgBouncer in transaction mode, and save nothing here.
                 prepare_threshold=None,
-                connect_timeout=2,
+                connect_timeout=10,
             )
         except (psycopg.Error, TimedOut, UnicodeDecodeError, OSError) as error:
             raise self._translate(error) from error
@@ -182,8 +186,8 @@ _REASONS: tuple[tuple[tuple[str, ...], type[AdapterError], str], ...] = (
      "PostgreSQL is starting or stopping and takes no connections."),
     (("timeout expired", "timed out"), TimedOut, "PostgreSQL did not answer in time."),
     (("invalid response", "expected authentication", "lost synchronization", "unexpected message",
-      "unexpected response", "protocol version", "unsupported frontend", "message contents do not agree", "invalid message length",
-      "received invalid", "received unencrypted"),
+      "unexpected response", "protocol version", "unsupported frontend", "message contents do not agree",
+      "invalid message length", "received invalid", "received unencrypted"),
      Unexpected, "What answers at this address does not speak PostgreSQL."),
 )  # fmt: skip
 

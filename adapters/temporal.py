@@ -1,0 +1,239 @@
+"""Temporal: the workflows of the platform, asked over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from pydantic import Field, SecretStr
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    CountWorkflowExecutionsRequest,
+    DescribeNamespaceRequest,
+    DescribeNamespaceResponse,
+    DescribeTaskQueueRequest,
+    GetClusterInfoRequest,
+    GetSystemInfoRequest,
+    ListWorkersRequest,
+)
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from adapters.core import aio
+from adapters.core.adapter import Adapter, ServiceConfig
+from adapters.core.deadline import deadline, remaining
+from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unexpected, Unreachable
+from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit, utcnow
+from adapters.core.redact import redact
+
+T = TypeVar("T")
+WORKERS_ASKED = 1000
+
+
+class TemporalConfig(ServiceConfig):
+    """How to reach a Temporal frontend."""
+
+    address: str | None = Field(
+        None, title="Address", description="host:port of the gRPC frontend.", json_schema_extra={"required": True}
+    )
+    namespace: str = Field("default", title="Namespace")
+    task_queue: str = Field(
+        "pilothouse",
+        title="Task queue",
+        description="Whose pollers are counted where the server cannot list workers.",
+    )
+    tls: bool = Field(False, title="TLS")
+    api_key: SecretStr | None = Field(None, title="API key")
+
+
+class Temporal(Adapter[TemporalConfig]):
+    """One namespace of a Temporal cluster."""
+
+    service = Service(
+        slug="temporal",
+        title="Temporal",
+        category=Category.ORCHESTRATION,
+        path="/platform/infrastructure/temporal",
+        purpose="Runs the platform's workflows: sampling, retention, everything that must not be forgotten half-way.",
+        affects="workflows, schedules and history sampling",
+        depends_on=("postgresql",),
+        order=30,
+    )
+
+    def __init__(self, config: TemporalConfig) -> None:
+        super().__init__(config)
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+
+    def health(self) -> Health:
+        """GetSystemInfo, and that the namespace exists."""
+
+        async def ask(client: Client) -> tuple[str, DescribeNamespaceResponse]:
+            info = await client.workflow_service.get_system_info(GetSystemInfoRequest(), timeout=_left())
+            return info.server_version, await self._namespace(client)
+
+        version, _ = self.call(ask)
+        sentence = f"Takes work in the namespace {self.config.namespace}."
+        return Health(State.HEALTHY, sentence, f"Temporal {version}".strip())
+
+    def metrics(self) -> Sequence[Metric]:
+        """Running workflows (headline), failed and completed in the last day, workers polling."""
+        since = (utcnow() - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+        async def ask(client: Client) -> tuple[int, int, int, int]:
+            return await asyncio.gather(
+                self._count(client, "ExecutionStatus='Running'"),
+                self._count(client, f"ExecutionStatus='Failed' AND CloseTime > '{since}'"),
+                self._count(client, f"ExecutionStatus='Completed' AND CloseTime > '{since}'"),
+                self._workers(client),
+            )
+
+        running, failed, completed, workers = self.call(ask)
+        ended = failed + completed
+        return [
+            Metric("running", "Running workflows", running, headline=True),
+            Metric("failed", "Failed", failed, note="in the last day"),
+            Metric("completed", "Completed", completed, note="in the last day"),
+            Metric("failure_rate", "Failing", round(100 * failed / ended, 2) if ended else 0.0, Unit.PERCENT,
+                   note="of those ended in the last day"),
+            Metric("workers", "Workers polling", workers),
+        ]  # fmt: skip
+
+    def settings(self) -> Sequence[Setting]:
+        """The namespace's configuration and the server's version and storage."""
+
+        async def ask(client: Client) -> tuple[DescribeNamespaceResponse, Any]:
+            service = client.workflow_service
+            return await asyncio.gather(
+                self._namespace(client), service.get_cluster_info(GetClusterInfoRequest(), timeout=_left())
+            )
+
+        space, cluster = self.call(ask)
+        keep_days = space.config.workflow_execution_retention_ttl.ToTimedelta().total_seconds() / 86400
+        return [
+            Setting("server_version", cluster.server_version, group="Cluster"),
+            Setting("cluster_name", cluster.cluster_name, group="Cluster"),
+            Setting("persistence_store", cluster.persistence_store, group="Cluster"),
+            Setting("visibility_store", cluster.visibility_store, group="Cluster"),
+            Setting("history_shards", str(cluster.history_shard_count), group="Cluster"),
+            Setting("namespace", space.namespace_info.name, group="Namespace"),
+            Setting("description", redact(space.namespace_info.description), group="Namespace"),
+            Setting("retention", f"{keep_days:g} days", group="Namespace",
+                    description="How long closed workflows are kept."),
+            Setting("global", "yes" if space.is_global_namespace else "no", group="Namespace"),
+            Setting("history_archival", "on" if space.config.history_archival_state == 2 else "off", group="Namespace"),
+        ]  # fmt: skip
+
+    def call(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Do ``work`` with the client on the shared loop, within the present deadline. Raises AdapterError."""
+        self.require_config()
+        with deadline():
+            try:
+                return aio.run(self._with_client(work))
+            except Rejected:
+                raise
+            except AdapterError:
+                self.close()  # a client that failed may hold a broken connection: the next call makes a new one
+                raise
+
+    def close(self) -> None:
+        """Drop the client; its connection closes with it."""
+        with self._lock:
+            self._client = None
+
+    async def _with_client(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        try:
+            client = self._client
+            if client is None:
+                client = await Client.connect(
+                    self.config.address or "",
+                    namespace=self.config.namespace,
+                    tls=self.config.tls,
+                    api_key=self.config.api_key.get_secret_value() if self.config.api_key else None,
+                    identity="pilothouse",
+                    connect_timeout=_left(),
+                    lazy=True,
+                )
+                with self._lock:
+                    self._client = client
+            return await work(client)
+        except AdapterError:
+            raise
+        except RPCError as error:
+            raise self._translate(error) from error
+        except (RuntimeError, ValueError, TypeError, OSError) as error:
+            # The core reports a connection that could not be made as a RuntimeError with a text.
+            detail = self._redact(error)
+            remaining()
+            text = detail.lower()
+            if "unauthenticated" in text or "permission" in text:
+                raise Denied("Temporal refused the console's credentials.", detail=detail) from error
+            if any(word in text for word in ("invalid", "uri", "protocol", "h2", "frame", "unimplemented")):
+                raise Unexpected("What answers at this address does not speak like Temporal.", detail=detail) from error
+            if "timeout" in text or "timed out" in text or "deadline" in text:
+                raise TimedOut("Temporal did not answer in time.", detail=detail) from error
+            raise Unreachable("No connection to Temporal.", detail=detail) from error
+
+    async def _namespace(self, client: Client) -> DescribeNamespaceResponse:
+        request = DescribeNamespaceRequest(namespace=self.config.namespace)
+        return await client.workflow_service.describe_namespace(request, timeout=_left())
+
+    async def _count(self, client: Client, query: str) -> int:
+        request = CountWorkflowExecutionsRequest(namespace=self.config.namespace, query=query)
+        return int((await client.workflow_service.count_workflow_executions(request, timeout=_left())).count)
+
+    async def _workers(self, client: Client) -> int:
+        """Workers that say they poll; on servers that cannot list them, pollers of the configured queue."""
+        service = client.workflow_service
+        try:
+            request = ListWorkersRequest(namespace=self.config.namespace, page_size=WORKERS_ASKED)
+            found = await service.list_workers(request, timeout=_left())
+            if found.workers_info or found.workers:
+                return max(len(found.workers_info), len(found.workers))
+        except RPCError as error:
+            if error.status not in (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.INVALID_ARGUMENT):
+                raise
+        answers = await asyncio.gather(
+            *(
+                service.describe_task_queue(
+                    DescribeTaskQueueRequest(
+                        namespace=self.config.namespace,
+                        task_queue=TaskQueue(name=self.config.task_queue),
+                        task_queue_type=kind,
+                    ),
+                    timeout=_left(),
+                )
+                for kind in (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+            )
+        )
+        return len({poller.identity for answer in answers for poller in answer.pollers})
+
+    def _translate(self, error: RPCError) -> AdapterError:
+        detail = self._redact(f"{error.status.name}: {error.message}")
+        match error.status:
+            case RPCStatusCode.NOT_FOUND if "namespace" in error.message.lower():
+                sentence = f"Temporal has no namespace {self.config.namespace}."
+                return Rejected(sentence, detail=detail, advice="Create the namespace, or configure the one you use.")
+            case RPCStatusCode.DEADLINE_EXCEEDED | RPCStatusCode.CANCELLED:
+                return TimedOut("Temporal did not answer in time.", detail=detail)
+            case RPCStatusCode.PERMISSION_DENIED | RPCStatusCode.UNAUTHENTICATED:
+                return Denied("Temporal refused the console's credentials.", detail=detail)
+            case RPCStatusCode.UNAVAILABLE:
+                return Unreachable("No connection to Temporal.", detail=detail)
+            case RPCStatusCode.RESOURCE_EXHAUSTED:
+                return Rejected("Temporal is over its own request limit.", detail=detail)
+            case RPCStatusCode.NOT_FOUND | RPCStatusCode.INVALID_ARGUMENT | RPCStatusCode.FAILED_PRECONDITION:
+                return Rejected("Temporal refused the request.", detail=detail)
+        return Unexpected("Temporal answered something unexpected.", detail=detail)
+
+    def _redact(self, error: object) -> str:
+        return redact(error, self.config.api_key)
+
+
+def _left() -> timedelta:
+    # Slightly less than the deadline, so that the server's own time-out comes back as an answer.
+    return timedelta(seconds=max(0.05, remaining() - 0.05))
