@@ -51,7 +51,6 @@ async def serve_until_signalled(apps: Sequence[tuple[Any, int]], stop: asyncio.E
     done, _ = await asyncio.wait([waiting, *running], return_when=asyncio.FIRST_COMPLETED)
     for one in servers:
         one.should_exit = True
-        one.force_exit = True
     waiting.cancel()
     await asyncio.gather(*running, return_exceptions=True)
     for task in done - {waiting}:

@@ -86,6 +86,13 @@ class Services:
         self._proxies[name] = made
         return made
 
+    def front(self, name: str, target_port: int, protocol: str) -> int:
+        """The port of the fault proxy in front of an engine, made on first use."""
+        with self._lock:
+            if name not in self._proxies:
+                self.proxy(name, target_port, protocol)
+            return self._proxies[name].port
+
     def fault(self, name: str, fault: Fault | str | None) -> None:
         """Break a service, or mend it with None."""
         self.port(name) if name not in self._proxies else None
@@ -121,14 +128,19 @@ class Services:
             for proxy in self._proxies.values():
                 await proxy.stop()
             for server, task in self._servers:
-                server.should_exit = server.force_exit = True
+                server.should_exit = True
                 await task
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for one in rest:
+                one.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
 
         self.run(end())
         if self._s3 is not None:
             self._s3.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
 
     def _start(self, name: str, front: int, back: int) -> None:
         if name == "s3":
@@ -137,9 +149,7 @@ class Services:
         elif name == "smtp":
             secrets = self.secrets
             self.run(
-                serve_smtp(
-                    self.mailbox, back, username=secrets["smtp_username"], password=secrets["smtp_password"]
-                )
+                serve_smtp(self.mailbox, back, username=secrets["smtp_username"], password=secrets["smtp_password"])
             )
         else:
             if name == "mailbox":

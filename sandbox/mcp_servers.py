@@ -54,7 +54,12 @@ def calendar(state_dir: Path, seed: int | None) -> Starlette:
         """Add an event; ``start`` is ISO 8601, UTC where it names no zone."""
         if not 1 <= minutes <= 1440:
             raise ValueError("minutes must be between 1 and 1440")
-        event = {"id": standin.state["next"], "title": title[:200], "start": parse(start).isoformat(), "minutes": minutes}
+        event = {
+            "id": standin.state["next"],
+            "title": title[:200],
+            "start": parse(start).isoformat(),
+            "minutes": minutes,
+        }
         standin.state["next"] += 1
         standin.state["events"] = [*standin.state["events"][-499:], event]
         standin.changed()

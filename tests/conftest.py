@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from operations.platform import Platform, install
+from operations.settings import Settings
+from sandbox import config
 from sandbox.engines import Postgres, Temporal, Valkey
+from sandbox.inprocess import Services
 from tests import support
 
 
@@ -104,3 +108,63 @@ def temporal_address(temporal: Temporal) -> str:
 def poll() -> Callable[..., object]:
     """``tests.support.poll``, for tests that prefer a fixture."""
     return support.poll
+
+
+@pytest.fixture(scope="session")
+def services(engine_folder: Path) -> Iterator[Services]:
+    """The session's stand-ins, MCP servers, mail and S3; tests use ``standins``, which resets them."""
+    running = Services(engine_folder / "services")
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def standins(services: Services) -> Iterator[Services]:
+    """Everything that is no engine, in its first state: ``standins.url("lago")``, ``standins.fault("lago", "hang")``.
+
+    Each service starts when first asked for; every fault is mended and every state reset after the test.
+    """
+    yield services
+    services.reset()
+
+
+@pytest.fixture
+def engine_proxies(services: Services, postgres: Postgres, valkey: Valkey, temporal: Temporal) -> dict[str, int]:
+    """Ports of fault proxies in front of the engines, by slug; break them by ``standins.fault(slug, …)``."""
+    wanted = {"postgresql": (postgres, "postgresql"), "redis": (valkey, "redis"), "temporal": (temporal, "grpc")}
+    return {slug: services.front(slug, engine.port, protocol) for slug, (engine, protocol) in wanted.items()}
+
+
+@pytest.fixture
+def platform_settings(
+    standins: Services,
+    engine_proxies: dict[str, int],
+    database_url: str,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Settings:
+    """Settings of a console on this test's own database, through the fault proxies; PILOTHOUSE_CONFIG is set."""
+    names = ("keycloak", "lago", "qdrant", "somabrain", "whisper", "kokoro", "mcp-calendar", "mcp-files", "s3", "smtp")
+    ports = {**engine_proxies, **{name: standins.port(name) for name in names}}
+    values = config.configuration(
+        ports=ports,
+        secrets=standins.secrets,
+        database=f"postgresql://postgres@127.0.0.1:{ports['postgresql']}/{database_url.rsplit('/', 1)[1]}",
+        redis=f"redis://127.0.0.1:{ports['redis']}/0",
+        console_url="http://127.0.0.1:8501",
+    )
+    path = tmp_path / "pilothouse.toml"
+    config.write_private(path, config.toml(values))
+    monkeypatch.setenv("PILOTHOUSE_CONFIG", str(path))
+    return Settings()
+
+
+@pytest.fixture
+def platform(platform_settings: Settings) -> Iterator[Platform]:
+    """An assembled Platform on engines and stand-ins, installed as the current one; no background threads."""
+    made = Platform(platform_settings)
+    install(made)
+    yield made
+    install(None)
+    made.close()
