@@ -4,7 +4,7 @@ from pages.widgets.page import service_page
 from pages.widgets.template import service
 
 PAGE = service_page("keycloak", icon=":material/key:")
-LIMITS = "Sign-in attempts are limited by the brute-force protection of the realm, shown under Status as Keycloak reports it."
+LIMITS = "Sign-in attempts are limited by the realm's brute-force protection, under Status as Keycloak reports it."
 
 
 def render() -> None:

@@ -132,11 +132,12 @@ def _card(now: ServiceNow) -> None:
         st.html(
             f'<div class="ph-card ph-{told.state.value}{bad}"><header><b>{state.text(service.title)}</b>'
             f"{state.pill(told.state)}</header>"
-            f'<div class="v">{value}<small>{label}</small></div>{charts.spark(now.spark)}'
+            f'<div class="v">{value}<small>{label}</small></div>{charts.spark(now.spark, told.state)}'
             f'<div class="m" title="{state.text(told.message)}">{state.text(message)}</div>'
             f'<div class="f"><span title="latency of the last check">{latency}</span>'
             f'<span title="since {state.moment(now.since)}">for {state.since(now.since)}</span>'
-            f'<span title="checked {state.moment(told.checked_at)}">{state.since(told.checked_at)} ago</span></div></div>'
+            f'<span title="checked {state.moment(told.checked_at)}">{state.since(told.checked_at)} ago</span>'
+            "</div></div>"
         )
         link(service.slug, "Manage →")
 

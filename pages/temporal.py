@@ -4,7 +4,7 @@ from pages.widgets.page import service_page
 from pages.widgets.template import service
 
 PAGE = service_page("temporal", icon=":material/route:")
-LIMITS = "Limits per workflow type and task queue are set at Temporal itself and shown under Status as the server reports them."
+LIMITS = "Limits per workflow type and task queue are set at Temporal itself, under Status as the server reports them."
 
 
 def render() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import streamlit as st
 
@@ -160,16 +161,24 @@ def strip(changes: Sequence[Any], now: State, *, hours: float) -> str:
     return f'<div class="ph-strip" role="img" aria-label="{label}">{cells}</div><div class="ph-ends">{ends}</div>'
 
 
-def spark(values: Sequence[float], *, width: int = 220, height: int = 34) -> str:
-    """A line of the last values as inline SVG; nothing where fewer than two are known."""
-    if len(values) < 2:
-        return f'<svg class="ph-spark" viewBox="0 0 {width} {height}" aria-hidden="true"></svg>'
-    low, high = min(values), max(values)
-    reach = (high - low) or 1.0
-    step = width / (len(values) - 1)
-    dots = " ".join(f"{i * step:.1f},{height - 3 - (v - low) / reach * (height - 8):.1f}" for i, v in enumerate(values))
-    return (
-        f'<svg class="ph-spark" viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" '
-        f'aria-label="latency of the last hour, {low:.0f} to {high:.0f} ms">'
-        f'<polygon points="0,{height} {dots} {width},{height}"/><polyline points="{dots}"/></svg>'
+def spark(values: Sequence[float], now: State, *, width: int = 240, height: int = 30) -> str:
+    """A line of the last values as an inline image; an empty one where fewer than two are known."""
+    color = STATE_COLOR[now]
+    alt, drawing = "no latency measured yet", ""
+    if len(values) >= 2:
+        low, high = min(values), max(values)
+        reach, step = (high - low) or 1.0, width / (len(values) - 1)
+        dots = " ".join(
+            f"{i * step:.0f},{height - 3 - (v - low) / reach * (height - 7):.1f}" for i, v in enumerate(values)
+        )
+        alt = f"latency of the last hour, {low:.0f} to {high:.0f} ms"
+        drawing = (
+            f"<polygon points='0,{height} {dots} {width},{height}' fill='{color}' fill-opacity='.13'/>"
+            f"<polyline points='{dots}' fill='none' stroke='{color}' stroke-width='1.5' "
+            "vector-effect='non-scaling-stroke'/>"
+        )
+    image = (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' preserveAspectRatio='none' "
+        f"width='{width}' height='{height}'>{drawing}</svg>"
     )
+    return f'<img class="ph-spark" alt="{alt}" title="{alt}" src="data:image/svg+xml,{quote(image)}">'

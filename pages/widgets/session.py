@@ -59,7 +59,7 @@ def signed_out() -> NoReturn:
             if ended
             else "This console shows nothing to people it does not know."
         )
-        st.link_button("Sign in", f"/sign-in?next={quote(here(), safe='')}", type="primary", icon=":material/login:")
+        st.html(f'<a class="ph-go" href="/sign-in?next={quote(here(), safe="")}" target="_self">Sign in</a>')
     st.stop()
 
 

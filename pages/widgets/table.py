@@ -24,9 +24,8 @@ def draw(
         "<tr>" + "".join(f"<td class='{kinds.get(i, '')}'>{cell}</td>" for i, cell in enumerate(row)) + "</tr>"
         for row in rows
     )
-    st.html(
-        f"<div class='ph-scroll'><table class='ph-table'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    inner = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    st.html(f"<div class='ph-scroll'><table class='ph-table'>{inner}</table></div>")
 
 
 def when(at: object) -> str:

@@ -1,0 +1,91 @@
+"""The ASGI application: Streamlit, the API, what stands in front of both, and the lifespan. Nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+
+import pages
+from adapters.core import adapter_classes
+from api import create_api
+from api.web import signin
+from api.web.gate import Gate
+from api.web.headers import Headers
+from api.web.redirects import srs_routes
+from operations import background, platform, sessions
+from operations.settings import Settings
+from pages.widgets.page import all_pages
+from pages.widgets.shell import HOME
+
+log = logging.getLogger("pilothouse")
+
+# A first table or chart would otherwise pay for these: over a second.
+_HEAVY = ("pandas", "pyarrow", "pyarrow.lib", "plotly.graph_objects", "streamlit.elements.arrow")
+
+
+def script_error(error: BaseException) -> bool:
+    """Show a calm card with an incident number; the traceback goes to the server's log alone."""
+    incident = secrets.token_hex(4)
+    log.error("incident %s on a page", incident, exc_info=error)
+    with contextlib.suppress(Exception):
+        st.html(
+            "<div class='ph-empty' role='alert'><b>This part of the page failed</b>The rest of the console "
+            "works. Reload to try again; if it stays, give the incident number "
+            f"<code>{incident}</code> to whoever runs it.</div>"
+        )
+    return True
+
+
+@contextlib.asynccontextmanager
+async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
+    """Start background work, load what is heavy before the first person comes; undo in reverse."""
+    for name in _HEAVY:
+        importlib.import_module(name)
+    adapter_classes()
+    all_pages()
+    gc.collect()
+    gc.freeze()
+    running = await asyncio.to_thread(background.start, assembled)
+    try:
+        yield {"platform": assembled}
+    finally:
+        await asyncio.to_thread(running.stop)
+        await asyncio.to_thread(assembled.close)
+
+
+settings = Settings()  # type: ignore[call-arg]
+assembled = platform.Platform(settings)
+platform.install(assembled)
+addresses = {page.path: "/" if slug == HOME else f"/{page.url}" for slug, page in all_pages().items()}
+addresses["/infrastructure"] = "/"
+
+app = st.App(
+    Path(pages.__file__).with_name("main.py"),
+    lifespan=lifespan,
+    routes=[
+        Mount("/api/v2", create_api(assembled)),
+        *signin.routes(assembled),
+        *srs_routes(addresses),
+    ],
+    middleware=[
+        Middleware(Headers, https=settings.public_url.startswith("https://")),
+        Middleware(
+            Gate,
+            resolve=lambda sid: sessions.resolve(assembled, sid),
+            public_url=settings.public_url,
+            also_open=frozenset(addresses),
+        ),
+    ],
+    on_script_error=script_error,
+)
