@@ -30,12 +30,28 @@ class PostgreSQLConfig(ServiceConfig):
         description="postgresql://user:password@host:port/database; the console's own database where not set.",
         json_schema_extra={"required": True},
     )
-    statement_timeout_ms: int = Field(
+    question_timeout_ms: int = Field(
         2500,
         ge=100,
         le=60_000,
+        title="Longest question",
+        description="Longest a question of this page may run on the server, in milliseconds.",
+    )
+    pool_size: int = Field(
+        10, ge=1, le=200, title="Pool size", description="Connections each process of the console keeps open."
+    )
+    max_overflow: int = Field(
+        10, ge=0, le=200, title="Overflow", description="Connections each process may open beyond the pool under load."
+    )
+    pool_timeout_s: float = Field(
+        3.0, ge=0.1, le=60, title="Wait for a connection", description="Longest wait for a free connection, in seconds."
+    )
+    statement_timeout_ms: int = Field(
+        5000,
+        ge=100,
+        le=600_000,
         title="Statement timeout",
-        description="Longest a question of the console may run on the server, in milliseconds.",
+        description="Longest a statement of the console itself may run, in milliseconds.",
     )
 
 
@@ -63,7 +79,7 @@ class PostgreSQL(Adapter[PostgreSQLConfig]):
     def _pool(self) -> Pool:
         self.require_config()
         assert self.config.url is not None
-        return Pool(self.config.url, statement_timeout_ms=self.config.statement_timeout_ms)
+        return Pool(self.config.url, statement_timeout_ms=self.config.question_timeout_ms)
 
     def health(self) -> Health:
         """`SELECT 1`, and whether the server is a standby or nearly out of connections."""

@@ -19,6 +19,7 @@ from redis.retry import Retry
 from adapters.core.adapter import Adapter, ServiceConfig
 from adapters.core.deadline import cut_off, deadline, remaining
 from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unexpected, Unreachable
+from adapters.core.http import MAX_BODY_BYTES
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit
 from adapters.core.redact import redact
 
@@ -38,12 +39,37 @@ class RedisConfig(ServiceConfig):
     )
 
 
+class _Capped:
+    """A socket that stops reading once one answer is larger than 8 MiB; otherwise the socket itself."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self.seen = 0
+
+    def recv(self, size: int, *flags: int) -> bytes:
+        data: bytes = self._sock.recv(size, *flags)
+        self.seen += len(data)
+        if self.seen > MAX_BODY_BYTES:
+            self._sock.shutdown(2)
+            raise Unexpected(
+                "The answer of Redis is larger than 8 MiB and was cut off.", detail=f"over {self.seen} bytes"
+            )
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
 class _Bounded:
     """A connection each of whose answers arrives within the present deadline, however slowly it drips."""
 
     _sock: Any
 
+    def _connect(self) -> Any:
+        return _Capped(super()._connect())  # type: ignore[misc]
+
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        self._sock.seen = 0
         with cut_off(lambda: self._sock.shutdown(2)):
             return super().read_response(*args, **kwargs)  # type: ignore[misc]
 
@@ -258,7 +284,10 @@ class Redis(Adapter[RedisConfig]):
                 raise Unexpected(sentence, detail=self._redact(f"{type(error).__name__}: {error}")) from error
 
     def _lost(self, error: Exception) -> AdapterError:
-        remaining()  # a connection that was cut off for its slowness is late, not lost
+        try:
+            remaining()
+        except TimedOut as late:  # cut off for its slowness: not lost
+            return TimedOut("Redis did not answer in time.", detail=late.detail)
         if isinstance(error, redis.exceptions.InvalidResponse) or "Protocol Error" in str(error):
             return Unexpected("What answers at this address does not speak like Redis.", detail=self._redact(error))
         return Unreachable("No connection to Redis.", detail=self._redact(error))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from pydantic import Field, SecretStr
 
@@ -21,6 +22,7 @@ from adapters.core.redact import redact
 
 FRESH_S = 2.0
 CONNECT_SECONDS = 1.0
+MAX_SAID_BYTES = 64 * 1024
 
 
 class SMTPConfig(ServiceConfig):
@@ -174,8 +176,7 @@ class SMTP(Adapter[SMTPConfig]):
         except smtplib.SMTPNotSupportedError as error:
             raise Rejected("The mail server does not offer what is configured.", detail=self._redact(error)) from error
         except (smtplib.SMTPServerDisconnected, OSError) as error:
-            remaining()  # raises TimedOut where the conversation was cut off for its slowness
-            if isinstance(error, TimeoutError):
+            if isinstance(error, TimeoutError) or _out_of_time():
                 raise TimedOut("The mail server did not answer in time.", detail=self._redact(error)) from error
             if isinstance(error, ssl.SSLError):
                 raise Denied("TLS with the mail server failed.", detail=self._redact(error)) from error
@@ -196,6 +197,14 @@ class SMTP(Adapter[SMTPConfig]):
         return redact(f"{type(error).__name__}: {error}", self.config.password)
 
 
+def _out_of_time() -> bool:
+    try:
+        remaining()
+    except TimedOut:
+        return True
+    return False
+
+
 def _tls(config: SMTPConfig) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not config.verify_tls:
@@ -204,12 +213,37 @@ def _tls(config: SMTPConfig) -> ssl.SSLContext:
     return context
 
 
-class _Client(smtplib.SMTP):
+class _Lines:
+    """The lines a server says, at most 64 KiB of them in one conversation."""
+
+    def __init__(self, inner: BinaryIO) -> None:
+        self._inner = inner
+        self._seen = 0
+
+    def readline(self, limit: int = -1) -> bytes:
+        line = self._inner.readline(limit)
+        self._seen += len(line)
+        if self._seen > MAX_SAID_BYTES:
+            raise Unexpected("The mail server never stops talking and was cut off.", detail=f"over {self._seen} bytes")
+        return line
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _Bounded(smtplib.SMTP):
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:
+            self.file = _Lines(self.sock.makefile("rb"))
+        return super().getreply()
+
+
+class _Client(_Bounded):
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         return _connected(host, port)
 
 
-class _TlsClient(smtplib.SMTP_SSL):
+class _TlsClient(_Bounded, smtplib.SMTP_SSL):
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         return self.context.wrap_socket(_connected(host, port), server_hostname=host)
 
