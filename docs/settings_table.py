@@ -25,7 +25,7 @@ def _default(field: FieldInfo) -> str:
 
 def _rows(prefix: str, fields: dict[str, FieldInfo]) -> list[str]:
     return [
-        f"| `{prefix}{name.upper()}` | {_default(field)} | {' '.join((field.description or '').split())} |"
+        f"| `{prefix}{name.upper()}` | {_default(field)} | {' '.join((field.description or field.title or '').split())} |"
         for name, field in fields.items()
     ]
 

@@ -25,7 +25,7 @@ def test_every_setting_says_what_it_is() -> None:
         f"{model.__name__}.{name}"
         for model in models
         for name, field in model.model_fields.items()
-        if not (field.description or "").strip()
+        if not (field.description or field.title or "").strip()
     ]
     assert not silent
 
