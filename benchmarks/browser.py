@@ -1,0 +1,98 @@
+"""How long a person at a real browser waits: the cold overview, and every page switch; also with a service hanging."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from benchmarks.console import Console, settle
+from benchmarks.table import Row, milliseconds, quantile
+from tests.browser.browser import launch
+
+COLD_OPENS = 5
+SWITCHES = 3
+CARD = ".ph-card"
+
+
+@contextmanager
+def _signed_in(browser: Browser, console: Console, cookie: str) -> Iterator[Page]:
+    """A fresh context: nothing cached, one cookie."""
+    name, value = cookie.split("=", 1)
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.add_cookies([{"name": name, "value": value, "url": console.url}])
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
+
+
+def _cold(browser: Browser, console: Console, cookie: str) -> list[float]:
+    waits = []
+    for _ in range(COLD_OPENS):
+        with _signed_in(browser, console, cookie) as page:
+            start = time.perf_counter()
+            page.goto(f"{console.url}/infrastructure", wait_until="commit")
+            page.locator(CARD).first.wait_for()
+            waits.append(time.perf_counter() - start)
+    return waits
+
+
+def _switch(browser: Browser, console: Console, cookie: str) -> list[float]:
+    """Clicks on every page in the navigation, each timed until that page's own title stands there."""
+    waits: list[float] = []
+    with _signed_in(browser, console, cookie) as page:
+        page.goto(f"{console.url}/infrastructure")
+        page.locator(CARD).first.wait_for()
+        links = page.locator('[data-testid="stSidebarNavLink"]')
+        for turn in range(SWITCHES + 1):
+            for index in range(links.count()):
+                link = links.nth(index)
+                name = link.inner_text().strip().splitlines()[-1]
+                start = time.perf_counter()
+                link.click()
+                page.wait_for_function(
+                    "name => document.title.includes(name) "
+                    "&& !document.querySelector('[data-testid=\"stStatusWidget\"]') "
+                    "&& document.querySelector('[data-testid=\"stApp\"]')?.dataset.testScriptState !== 'running'",
+                    arg=name,
+                    polling=10,
+                )
+                if turn:  # the first turn downloads what each page needs, once per browser
+                    waits.append(time.perf_counter() - start)
+    return waits
+
+
+def rows(console: Console) -> list[Row]:
+    """Cold overview and page switches, with all services well and with one hanging."""
+    cookie = console.sign_in()
+    found: list[Row] = []
+    with sync_playwright() as playwright, launch(playwright) as browser:
+        _cold(browser, console, cookie)
+        for situation, broken in (("all well", None), ("SomaBrain hanging", "hang")):
+            console.fault("somabrain", broken)
+            settle(12 if broken else 0)
+            cold = _cold(browser, console, cookie)
+            worst = max(cold)
+            found.append(
+                Row(
+                    f"cold overview to the first card, {situation}",
+                    f"median {milliseconds(quantile(cold, 0.5))}, worst {milliseconds(worst)}",
+                    "< 1.5 s",
+                    worst < 1.5,
+                )
+            )
+            switches = _switch(browser, console, cookie)
+            p95 = quantile(switches, 0.95)
+            found.append(
+                Row(
+                    f"page switch, {situation}",
+                    f"p50 {milliseconds(quantile(switches, 0.5))}, p95 {milliseconds(p95)} of {len(switches)}",
+                    "p95 < 300 ms",
+                    p95 < 0.3,
+                )
+            )
+        console.fault("somabrain", None)
+    return found
