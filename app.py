@@ -75,7 +75,7 @@ app = st.App(
     lifespan=lifespan,
     routes=[
         Mount("/api/v2", create_api(assembled)),
-        *signin.routes(assembled),
+        *signin.routes(assembled, {f"/{page.url}": page.title for page in all_pages().values()}),
         *srs_routes(addresses),
     ],
     middleware=[

@@ -52,7 +52,7 @@ def _live() -> None:
         and (not words or words in f"{now.service.title} {now.service.purpose} {now.health.message}".casefold())
     ]
     if shown:
-        with st.grid("auto", min_column_width=252, gap=14):
+        with st.grid("auto", min_column_width=216, gap=14):
             for now in shown:
                 _card(now)
     else:

@@ -20,7 +20,9 @@ FOUND = 8
 
 def run() -> None:
     """Draw the page the address names, for the person who is there; only the sign-in card for nobody."""
-    st.set_page_config(page_title="Pilothouse", page_icon=str(STATIC / "icon.png"), layout="wide")
+    st.set_page_config(
+        page_title="Pilothouse", page_icon=str(STATIC / "icon.png"), layout="wide", initial_sidebar_state=248
+    )
     style.apply()
     who = session.present()
     if who is None:
@@ -67,7 +69,7 @@ def _bar(page: Page, who: Actor) -> None:
     environment = '<span class="ph-env" title="Everything here is local and made up">sandbox</span>' if sandbox else ""
     section = f'<span class="sec">{state.text(page.section)} /</span>' if page.section else ""
     with st.container(
-        horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="small", key="topbar"
+        horizontal=True, wrap=False, horizontal_alignment="distribute", vertical_alignment="center", key="topbar"
     ):
         st.html(f'<div class="ph-crumb">{section}<b>{state.text(page.title)}</b>{environment}</div>', width="content")
         with st.container(horizontal=True, horizontal_alignment="right", gap="xsmall", width="content"):
