@@ -8,7 +8,7 @@ from adapters.core import Unit
 from operations import subscriptions
 from operations.access import Permission
 from pages.widgets import charts, session, state, table
-from pages.widgets.page import Page, link
+from pages.widgets.page import Page, link, slug_at
 
 PAGE = Page(
     slug="subscriptions",
@@ -42,7 +42,7 @@ def render() -> None:
         ":gray[**Unlimited** is no limit at all; **0** is a limit of nothing, and blocks. "
         "These are the quotas of the tier: the limits enforced on single requests are the rate limits.]"
     )
-    link("redis_ratelimits", "Rate limits", icon=":material/speed:")
+    link(slug_at("redis-ratelimits"), "Rate limits", icon=":material/speed:")
     if any(tier.tenants for tier in tiers):
         st.markdown("#### Tenants per tier")
         charts.draw(

@@ -118,6 +118,11 @@ def target(slug: str) -> Any | None:
     return st.session_state.get(_REGISTRY, {}).get(slug)
 
 
+def slug_at(url: str) -> str:
+    """Slug of the page at a flat address; empty where there is none."""
+    return next((page.slug for page in all_pages().values() if page.url == url), "")
+
+
 def link(slug: str, label: str, *, icon: str | None = None, tip: str | None = None) -> None:
     """A link to a page, drawn only where the session has it."""
     page = target(slug)

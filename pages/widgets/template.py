@@ -20,7 +20,7 @@ from operations import health
 from operations.access import Actor, Permission
 from operations.platform import Platform
 from pages.widgets import faces, session, state
-from pages.widgets.page import Page, all_pages, link
+from pages.widgets.page import Page, link, slug_at
 
 if TYPE_CHECKING:
     from adapters.core import Adapter
@@ -129,5 +129,5 @@ def _limits(view: View, limits: Part | str) -> None:
         return
     st.markdown("#### Limits")
     st.markdown(limits)
-    if "redis_ratelimits" in all_pages() and view.may(Permission.RATELIMIT_VIEW):
-        link("redis_ratelimits", "Rate limits of the platform", icon=":material/speed:")
+    if view.may(Permission.RATELIMIT_VIEW):
+        link(slug_at("redis-ratelimits"), "Rate limits of the platform", icon=":material/speed:")
