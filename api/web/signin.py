@@ -37,6 +37,7 @@ def routes(platform: Platform, titles: Mapping[str, str]) -> list[Route]:
         Route(paths.SIGN_IN, handlers.page, methods=["GET"]),
         Route(paths.START, handlers.start, methods=["GET"]),
         Route(paths.CALLBACK, handlers.callback, methods=["GET"]),
+        Route(paths.SIGNED_OUT, handlers.signed_out, methods=["GET"]),
         Route(paths.SIGN_OUT, handlers.sign_out, methods=["GET", "POST"]),
     ]
 
@@ -53,7 +54,11 @@ class SignIn:
 
     async def page(self, request: Request) -> Response:
         """The page that says where the person is going and offers to sign in."""
-        return self._page(paths.wanted(request.query_params.get("next")), signed_out="bye" in request.query_params)
+        return self._page(paths.wanted(request.query_params.get("next")))
+
+    async def signed_out(self, _request: Request) -> Response:
+        """Where Keycloak sends people back to after it has ended their session."""
+        return self._page("/", signed_out=True)
 
     async def start(self, request: Request) -> Response:
         """Send the browser to Keycloak."""
@@ -99,7 +104,7 @@ class SignIn:
         """End the session here and at Keycloak. A link on another site cannot do this to somebody."""
         if request.headers.get("sec-fetch-site") not in _NAVIGATION:
             return PlainTextResponse("Sign out from the console itself.", 403)
-        target = f"{self.platform.settings.public_url}{paths.SIGN_IN}?bye"
+        target = f"{self.platform.settings.public_url}{paths.SIGNED_OUT}"
         sid = session_id(request.headers)
         if sid is not None:
             try:

@@ -71,7 +71,7 @@ def test_what_is_no_page_needs_a_session_too(path: str) -> None:
         "//_stcore/metrics",
         "/_stcore/agent/openapi.json",
         "/_stcore/script-health-check",
-        "/auth/login",
+        "/auth/logout",
         "/oauth2callback",
     ],
 )
@@ -174,7 +174,7 @@ def test_the_policy_allows_no_outside_host_and_no_inline_script_but_the_index_pa
         ("https://evil.example/", "/"),
         ("/a\r\nSet-Cookie: x=1", "/"),
         ("/sign-out", "/"),
-        ("/sign-in/start", "/"),
+        ("/auth/login", "/"),
         ("/api/v2/health", "/"),
         ("/" + "a" * 3000, "/"),
     ],
