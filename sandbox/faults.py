@@ -10,6 +10,7 @@ second), ``500`` and ``401`` (the protocol's own way to say them), ``garbage``, 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import socket
@@ -277,7 +278,7 @@ class Proxy:
                 client.meet(wanted)
 
 
-def control(proxies: dict[str, Proxy], token: str) -> Any:
+def control(proxies: dict[str, list[Proxy]], token: str) -> Any:
     """The control interface, an ASGI application.
 
     ``GET /faults``; ``PUT /faults/{service}`` with ``{"fault": name or null}``; ``DELETE /faults`` mends
@@ -298,30 +299,35 @@ def control(proxies: dict[str, Proxy], token: str) -> Any:
         return None if hmac.compare_digest(given, f"Bearer {token}".encode()) else problem(401, "Wrong token.")
 
     def state() -> JSONResponse:
-        return JSONResponse({slug: proxy.fault for slug, proxy in proxies.items()})
+        return JSONResponse({slug: group[0].fault for slug, group in proxies.items()})
 
     async def faults(request: Request) -> JSONResponse:
         refused = denied(request)
         if refused is None and request.method == "DELETE":
-            for proxy in proxies.values():
+            for proxy in itertools.chain(*proxies.values()):
                 await proxy.set(None)
         return refused or state()
 
     async def change(request: Request) -> JSONResponse:
         if refused := denied(request):
             return refused
-        proxy = proxies.get(request.path_params["service"])
-        if proxy is None:
+        group = proxies.get(request.path_params["service"])
+        if group is None:
             return problem(404, f"No such service; there are {', '.join(proxies)}.")
         try:
             fault = (await request.json())["fault"]
-            await proxy.set(fault)
+            for proxy in group:
+                await proxy.set(fault)
         except (ValueError, KeyError, TypeError):
             return problem(422, f'The body must be {{"fault": …}} with null or one of {", ".join(Fault)}.')
         return state()
 
     async def traffic(request: Request) -> JSONResponse:
-        return denied(request) or JSONResponse({slug: vars(proxy.traffic) for slug, proxy in proxies.items()})
+        counted = {
+            slug: {name: sum(getattr(proxy.traffic, name) for proxy in group) for name in vars(group[0].traffic)}
+            for slug, group in proxies.items()
+        }
+        return denied(request) or JSONResponse(counted)
 
     return Starlette(
         routes=[
@@ -336,14 +342,16 @@ async def main(plan: dict[str, Any]) -> None:
     """Run the proxies of a plan ``{"control": port, "token": …, "proxies": {service: {port, target, protocol}}}``."""
     from sandbox.hosting import serve_until_signalled
 
-    proxies = {
-        service: Proxy(service, entry["port"], entry["target"], entry["protocol"])
-        for service, entry in plan["proxies"].items()
-    }
-    for proxy in proxies.values():
+    proxies: dict[str, list[Proxy]] = {}
+    for name, entry in plan["proxies"].items():
+        # mcp-calendar and mcp-files are one service, mcp, and break together.
+        slug = name.partition("-")[0]
+        proxies.setdefault(slug, []).append(Proxy(name, entry["port"], entry["target"], entry["protocol"]))
+    everyone = list(itertools.chain(*proxies.values()))
+    for proxy in everyone:
         await proxy.start()
     await serve_until_signalled([(control(proxies, plan["token"]), plan["control"])])
-    for proxy in proxies.values():
+    for proxy in everyone:
         await proxy.stop()
 
 

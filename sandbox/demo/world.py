@@ -446,7 +446,7 @@ def _invoice(seed: int, today: date, place: int, tenant: Tenant, current: Subscr
         paid = "pending"
     elif (troubled and (today - issued).days < 75) or (draw > 0.97 and (today - issued).days < 60):
         paid = "failed"
-    elif recent and draw > 0.3 or (current.plan == "enterprise" and today < due and draw > 0.2):
+    elif (recent and draw > 0.3) or (current.plan == "enterprise" and today < due and draw > 0.2):
         paid = "pending"
     else:
         paid = "succeeded"
