@@ -49,6 +49,7 @@ class Platform:
             with self._lock:
                 if not self._adapters:
                     self._adapters = {slug: self._build(slug) for slug in adapter_classes()}
+                    self._use_pool_settings()
         return self._adapters
 
     def reload(self, slug: str | None = None) -> None:
@@ -60,10 +61,23 @@ class Platform:
             else:
                 fresh = {**replaced, slug: self._build(slug)}
             self._adapters = fresh
+            self._use_pool_settings()
             for name, old in replaced.items():
                 if fresh.get(name) is not old:
                     self.readings.forget(f"{name}:")
                     old.close()
+
+    def _use_pool_settings(self) -> None:
+        """Give our own engine the pool that the PostgreSQL page configures."""
+        adapter = self._adapters.get("postgresql")
+        if adapter is not None:
+            config = adapter.config
+            self.database.reconfigure(
+                pool_size=config.pool_size,
+                max_overflow=config.max_overflow,
+                pool_timeout_s=config.pool_timeout_s,
+                statement_timeout_ms=config.statement_timeout_ms,
+            )
 
     def _build(self, slug: str) -> Adapter[Any]:
         from operations import services

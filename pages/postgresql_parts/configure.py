@@ -29,19 +29,20 @@ def draw(view: View) -> None:
 def pool(view: View) -> None:
     """How many connections this process of the console has and uses."""
     st.markdown("#### The console's own pool")
-    in_force = view.platform.database.pool_settings
-    used = view.platform.database.engine.pool.status()
+    in_force, used = view.platform.database.pool, view.platform.database.pool_status()
     st.markdown(
         f"Pool size **{in_force.pool_size}**, overflow **{in_force.max_overflow}**, wait at most "
         f"**{in_force.pool_timeout_s:g} s** for a connection, end a statement after "
-        f"**{in_force.statement_timeout_ms} ms**. A change above is applied at once, in every process, "
-        f"without dropping connections in use.  \n:gray[This process now: {state.plain(used)}]"
+        f"**{in_force.statement_timeout_ms} ms**. A change above is applied at once, without cutting off what runs.  \n"
+        f":gray[This process now: {used['checked_out']} in use, {used['idle']} idle, "
+        f"{used['overflow']} beyond the pool.]"
     )
 
 
 def server_settings(view: View) -> None:
     """Settings of the server: those that differ from the default first, all by search."""
     st.markdown("#### The server's own settings")
+    read.ahead(view, "settings")
     found = read.shown(view, "settings", "the server's settings")
     if found is None:
         return
@@ -88,12 +89,12 @@ def differs(setting: Setting) -> bool:
 def select(settings: Sequence[Setting], which: str, wanted: str) -> list[Setting]:
     """The settings of a selection that contain every word searched for."""
     words = wanted.casefold().split()
+    chosen = {CHANGED: differs, ALL: lambda s: True, WAITING: lambda s: "waits for a restart" in s.description}[which]
     return [
         s
         for s in settings
-        if (which == ALL or (which == CHANGED and differs(s)) or (which == WAITING and "waits for a restart" in s.description))
-        and all(word in f"{s.name} {s.group} {s.description}".casefold() for word in words)
-    ]  # fmt: skip
+        if chosen(s) and all(word in f"{s.name} {s.group} {s.description}".casefold() for word in words)
+    ]
 
 
 def _value(setting: Setting) -> str:

@@ -26,6 +26,7 @@ _JUDGED: tuple[tuple[tuple[str, ...], Callable[..., list[Finding]]], ...] = (
     (("unused_indexes",), advice.indexes),
 )
 """Readings, and the function that judges them."""
+NEEDS = tuple(name for names, _ in _JUDGED for name in names)
 
 
 def gather(view: View) -> tuple[list[Finding], int]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def draw(view: View) -> None:
     """Facts, findings and databases."""
+    read.ahead(view, "server", *findings.NEEDS, "databases")
     server = read.shown(view, "server", "the server's facts")
     if server is not None:
         latency = next((m for m in view.now.metrics if m.name == "latency"), None)
