@@ -132,9 +132,8 @@ def test_points(filled: Served) -> None:
     assert seen == list(range(20))
     even = models.Filter(must=[models.FieldCondition(key="kind", match=models.MatchValue(value="even"))])
     assert client.count("things", count_filter=even).count == 10
-    given = {"payload": {"extra": None, "more": [1]}, "points": [1]}
-    assert filled.http.post("/collections/things/points/payload", json=given).status_code == 200
-    assert client.retrieve("things", [1])[0].payload == {"n": 1, "kind": "odd", "extra": None, "more": [1]}
+    client.set_payload("things", {"more": [1]}, points=[1])
+    assert client.retrieve("things", [1])[0].payload == {"n": 1, "kind": "odd", "more": [1]}
     client.overwrite_payload("things", {"only": 1}, points=[2])
     client.delete_payload("things", ["n"], points=[4])
     client.clear_payload("things", points_selector=[6])
@@ -150,6 +149,12 @@ def test_points(filled: Served) -> None:
         ],
     )
     assert client.count("things").count == 12 - 1
+
+
+def test_a_null_in_a_payload_stays(filled: Served) -> None:
+    filled.client.upsert("things", [models.PointStruct(id=77, vector=[1.0] * SIZE, payload={"a": None, "b": [None]})])
+    answer = filled.http.get("/collections/things/points/77").json()["result"]
+    assert answer["payload"] == {"a": None, "b": [None]}
 
 
 def test_queries(filled: Served) -> None:
