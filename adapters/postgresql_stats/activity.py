@@ -94,7 +94,7 @@ class Locks:
     by_mode: tuple[tuple[str, int, int], ...]
     """(mode, granted, waited for)."""
     roots: tuple[Blocked, ...]
-    """Sessions that hold others up and wait for nobody themselves; largest hold-up first."""
+    """Sessions that hold others up and wait for no session themselves; largest hold-up first."""
     cut: bool
     """True where more sessions wait than were asked about (100)."""
 
@@ -133,7 +133,8 @@ def tree(rows: list[dict[str, Any]]) -> tuple[Blocked, ...]:
     """The blocking forest of rows carrying a session's columns, ``blockers`` and ``waits_for``.
 
     A session blocked by several hangs below the first of them; one of a cycle (a deadlock that
-    PostgreSQL is about to break) is taken as a root, so that every session appears exactly once.
+    PostgreSQL is about to break) is taken as a root, so that every session appears exactly once. One
+    that waits for a prepared transaction is a root too: nobody's session holds that lock.
     """
     by_pid = {row["pid"]: row for row in rows}
     below: dict[int, list[int]] = {}
@@ -155,7 +156,8 @@ def tree(rows: list[dict[str, Any]]) -> tuple[Blocked, ...]:
 
     forest = [grow(pid) for pid in roots]
     forest.extend(grow(pid) for pid in by_pid if pid not in seen)
-    return tuple(sorted((b for b in forest if b.waiting), key=lambda b: -b.held_up))
+    shown = (b for b in forest if b.waiting or by_pid[b.session.pid]["blockers"])
+    return tuple(sorted(shown, key=lambda b: -b.held_up))
 
 
 END = "SELECT {function}(pid) AS done FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"

@@ -111,15 +111,26 @@ def sessions(open_transactions: Sequence[Session]) -> list[Finding]:
 
 
 def locks(held: Locks) -> list[Finding]:
-    """Sessions that hold others up."""
-    return [
+    """Sessions that hold others up, and those held up by a prepared transaction."""
+    found = [
         Finding(
             Level.BAD if root.held_up >= 10 else Level.WARN,
             f"Session {root.session.pid} holds up {root.held_up} others.",
             "Wait for it, or cancel it below: cancelling ends its statement, terminating its session.",
         )
         for root in held.roots[:5]
+        if root.held_up
     ]
+    prepared = [root.session.pid for root in held.roots if root.waits_for]
+    if prepared:
+        found.append(
+            Finding(
+                Level.BAD,
+                f"{len(prepared)} sessions wait for a prepared transaction: {', '.join(map(str, prepared[:5]))}.",
+                "See pg_prepared_xacts; COMMIT PREPARED or ROLLBACK PREPARED the one its owner forgot.",
+            )
+        )
+    return found
 
 
 def tables(unindexed: Sequence[Table], dead: Sequence[Table], bloated: Sequence[Bloat]) -> list[Finding]:
@@ -207,7 +218,7 @@ def replication(told: Replication) -> list[Finding]:
             found.append(
                 Finding(
                     Level.BAD,
-                    f"Nobody reads replication slot {slot.name}, and it keeps {_size(slot.retained_bytes or 0)} of WAL.",
+                    f"Nobody reads slot {slot.name}, and it keeps {_size(slot.retained_bytes or 0)} of WAL.",
                     "Start its consumer, or drop the slot before the disk is full.",
                 )
             )
