@@ -271,7 +271,9 @@ class Supervisor:
                 if not child.running:
                     raise SandboxError(f"{child.name} could not start: {tail(child.log, 1)} (log: {child.log})")
             if time.monotonic() > end:
-                raise SandboxError(f"{what} was not ready within {START_SECONDS:.0f} s; logs are in {self.path / 'logs'}.")
+                raise SandboxError(
+                    f"{what} was not ready within {START_SECONDS:.0f} s; logs are in {self.path / 'logs'}."
+                )
 
     # What is written
 
@@ -374,6 +376,8 @@ def run(folder: Path) -> int:
         if disk_full(error):
             print(f"The disk is full: the sandbox could not write to {folder}.", file=sys.stderr)
         else:
-            print(f"The sandbox could not start: {error.strerror or error} ({error.filename or folder}).", file=sys.stderr)
+            print(
+                f"The sandbox could not start: {error.strerror or error} ({error.filename or folder}).", file=sys.stderr
+            )
         return 1
     return 0
