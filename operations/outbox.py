@@ -1,0 +1,188 @@
+"""Delivering what committed changes owe to other systems: in order per key, at least once.
+
+Everything waiting for one topic and key is delivered together, under an advisory lock of that key,
+so that order holds among any number of processes. Handlers must be idempotent: a process killed
+between delivering and noting it delivers again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import text
+
+from adapters.core import AdapterError, deadline, utcnow
+from adapters.core.redact import redact
+from operations.database import StoreUnavailable
+from operations.platform import Platform
+
+log = logging.getLogger(__name__)
+
+SOON_SECONDS = 2.0
+HANDLER_SECONDS = 5.0
+KEYS_PER_PASS = 100
+ROWS_PER_KEY = 200
+LONGEST_BACKOFF_S = 60
+RELAY_LOCK = 0x50_49_4C_4F_54_02
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as a handler receives it."""
+
+    id: int
+    topic: str
+    key: str
+    payload: dict[str, Any]
+    created_at: datetime
+    attempts: int
+
+
+Handler = Callable[[Platform, Sequence[Message]], None]
+_handlers: dict[str, tuple[str, Handler]] = {}
+
+
+def handler(topic: str, system: str = "Redis") -> Callable[[Handler], Handler]:
+    """Register the function that delivers a topic's messages to ``system`` (named to people who wait).
+
+    It gets all waiting messages of one key in order of commit, and raises when they were not delivered.
+    """
+
+    def register(function: Handler) -> Handler:
+        _handlers[topic] = (system, function)
+        return function
+
+    return register
+
+
+def system_of(topic: str) -> str:
+    """The system a topic is delivered to."""
+    return _handlers[topic][0] if topic in _handlers else topic
+
+
+def deliver_soon(platform: Platform, topic: str, key: str) -> bool:
+    """Deliver what waits for a key now; False where it must wait for the relay. Never raises."""
+    try:
+        return deliver(platform, topic, key, seconds=SOON_SECONDS)
+    except (StoreUnavailable, AdapterError) as error:
+        log.warning("%s %s waits in the outbox: %s", topic, key, error)
+        return False
+
+
+def deliver(platform: Platform, topic: str, key: str, *, seconds: float = HANDLER_SECONDS) -> bool:
+    """Deliver everything waiting for one key, in order; True when nothing waits any more.
+
+    A failing handler is noted on the rows with the time of the next attempt. Raises StoreUnavailable.
+    """
+    while True:
+        with platform.database.session(seconds=seconds + 5) as session:
+            session.execute(text(f"SET LOCAL lock_timeout = '{int(seconds * 1000)}ms'"))
+            session.execute(
+                text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"outbox:{topic}:{key}"}
+            )
+            rows = session.execute(
+                text(
+                    "SELECT id, topic, key, payload, created_at, attempts FROM outbox"
+                    " WHERE delivered_at IS NULL AND topic = :topic AND key = :key ORDER BY id LIMIT :limit"
+                ),
+                {"topic": topic, "key": key, "limit": ROWS_PER_KEY},
+            ).all()
+            if not rows:
+                return True
+            problem = _hand_over(platform, topic, [Message(*row) for row in rows], seconds)
+            ids = [row.id for row in rows]
+            if problem:
+                wait = min(LONGEST_BACKOFF_S, 2 ** min(rows[0].attempts, 10))
+                session.execute(
+                    text(
+                        "UPDATE outbox SET attempts = attempts + 1, last_error = :error, next_attempt_at = :next"
+                        " WHERE id = ANY(:ids)"
+                    ),
+                    {"error": problem, "next": utcnow() + timedelta(seconds=wait), "ids": ids},
+                )
+                return False
+            session.execute(
+                text(
+                    "UPDATE outbox SET delivered_at = clock_timestamp(), attempts = attempts + 1, last_error = NULL"
+                    " WHERE id = ANY(:ids)"
+                ),
+                {"ids": ids},
+            )
+        if len(rows) < ROWS_PER_KEY:
+            return True
+
+
+def _hand_over(platform: Platform, topic: str, messages: list[Message], seconds: float) -> str:
+    if topic not in _handlers:
+        return f"this process knows no handler for {topic}"
+    try:
+        with deadline(seconds):
+            _handlers[topic][1](platform, messages)
+    except Exception as error:  # noqa: BLE001  whatever a handler raises, its messages wait and others go on
+        log.warning("delivering %s %s failed: %s", topic, messages[0].key, redact(repr(error)))
+        return redact(f"{type(error).__name__}: {error}")[:500] or type(error).__name__
+    return ""
+
+
+def relay_once(platform: Platform) -> int:
+    """One pass: deliver every key that is due, oldest first, at most 100; the number of keys delivered.
+
+    Only one process passes at a time; the others return 0 at once.
+    """
+    with platform.database.session(seconds=60) as session:
+        if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": RELAY_LOCK}):
+            return 0
+        due = session.execute(
+            text(
+                "SELECT topic, key FROM (SELECT DISTINCT ON (topic, key) topic, key, id, next_attempt_at FROM outbox"
+                " WHERE delivered_at IS NULL ORDER BY topic, key, id) first"
+                " WHERE next_attempt_at <= clock_timestamp() ORDER BY id LIMIT :limit"
+            ),
+            {"limit": KEYS_PER_PASS},
+        ).all()
+        end = utcnow() + timedelta(seconds=40)
+        done = 0
+        for topic, key in due:
+            if topic in _handlers and utcnow() < end:
+                done += deliver(platform, topic, key)
+        return done
+
+
+def waiting(platform: Platform) -> int:
+    """How many messages wait."""
+    with platform.database.session() as session:
+        return int(session.scalar(text("SELECT count(*) FROM outbox WHERE delivered_at IS NULL")) or 0)
+
+
+class Relay:
+    """The thread that delivers what waits."""
+
+    def __init__(self, platform: Platform, every: float = 1.0) -> None:
+        self._platform = platform
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the pass under way, at most 3 s later."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(3)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            try:
+                relay_once(self._platform)
+            except AdapterError as error:
+                log.warning("the outbox waits: %s", error)
+            except Exception:
+                log.exception("the outbox relay failed; it goes on")
