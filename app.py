@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 import pages
-from adapters.core import adapter_classes
+from adapters.core import AdapterError, adapter_classes
 from api import create_api
 from api.web import signin
 from api.web.gate import Gate
@@ -25,6 +25,7 @@ from api.web.headers import Headers
 from api.web.redirects import srs_routes
 from operations import background, platform, sessions
 from operations.settings import Settings
+from pages.widgets import session
 from pages.widgets.page import all_pages
 from pages.widgets.shell import HOME
 
@@ -36,6 +37,10 @@ _HEAVY = ("pandas", "pyarrow", "pyarrow.lib", "plotly.graph_objects", "streamlit
 
 def script_error(error: BaseException) -> bool:
     """Show a calm card with an incident number; the traceback goes to the server's log alone."""
+    if isinstance(error, AdapterError):
+        with contextlib.suppress(Exception):
+            session.failed(error)
+        return True
     incident = secrets.token_hex(4)
     log.error("incident %s on a page", incident, exc_info=error)
     with contextlib.suppress(Exception):

@@ -58,7 +58,7 @@ def render() -> None:
 def _seal() -> None:
     """Each entry carries the hash of the one before; a removed or altered entry breaks the chain."""
     platform = session.platform()
-    found = cached.reading("console:audit-chain", lambda: audit.verify_chain(platform), every=60.0)
+    found = cached.reading("console:audit-chain", lambda: audit.verify_chain(platform), every=300.0)
     if found.error is not None:
         cached.failed(found, "the seal of the record")
     elif found.value is None:

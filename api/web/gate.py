@@ -9,10 +9,11 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.web import paths
+from adapters.core import AdapterError
+from api.web import paths, signin_page
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,13 @@ class Gate:
             return
         if not paths.is_open(path) and path not in self.also_open:
             sid = session_id(headers)
-            if sid is None or not await self._alive(sid):
+            try:
+                known = sid is not None and await asyncio.to_thread(self.resolve, sid) is not None
+            except AdapterError as error:
+                log.warning("a session could not be looked up: %s", error.sentence)
+                await _refuse(scope, receive, send, away(error))
+                return
+            if sid is None or not known:
                 await _refuse(scope, receive, send, _unknown(scope, headers, path))
                 return
             scope["headers"].append((paths.HEADER, sid.encode("ascii")))
@@ -89,13 +96,6 @@ class Gate:
         """Whether the request comes from our own pages, or from a program that sends no Origin."""
         origin = headers.get("origin")
         return origin is None or origin == self._origin or urlsplit(origin).netloc == headers.get("host")
-
-    async def _alive(self, sid: str) -> bool:
-        try:
-            return await asyncio.to_thread(self.resolve, sid) is not None
-        except Exception:
-            log.exception("a session could not be resolved")
-            return False
 
     async def _capped(self, scope: Scope, receive: Receive, send: Send) -> None:
         size, begun = 0, False
@@ -128,6 +128,12 @@ def session_id(headers: Headers) -> str | None:
         return None
     value = morsel.value if morsel is not None else ""
     return value if 16 <= len(value) <= 256 and value.isascii() and value.isprintable() else None
+
+
+def away(error: AdapterError) -> Response:
+    """The console cannot look sessions up now: say so, and that nobody was signed out by it."""
+    html = signin_page.notice("The console cannot look up your session", f"{error.sentence} {error.advice}")
+    return HTMLResponse(html, 503, {"Retry-After": "5"})
 
 
 def _hostname(host: str) -> str:

@@ -52,11 +52,25 @@ def render(
         if sandbox
         else ""
     )
+    return _document(
+        environment,
+        f"<h1>Sign in</h1><p>{words}</p>{note}"
+        f'<a class="go" href="{START}{target}">{"Try again" if problem else "Sign in"}</a>{hint}',
+    )
+
+
+def notice(title: str, words: str) -> str:
+    """A page in the same dress that only says something, and tries again when asked."""
+    return _document(
+        "", f'<h1>{escape(title)}</h1><p role="alert">{escape(words)}</p><a class="go" href="">Try again</a>'
+    )
+
+
+def _document(environment: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sign in · Pilothouse</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="robots" content="noindex">'
         f'<link rel="icon" href="/app/static/icon.png"><style>{_STYLE}</style></head><body><main>'
         f'<div class="brand"><img src="/app/static/icon.svg" alt="">Pilothouse{environment}</div>'
-        f"<h1>Sign in</h1><p>{words}</p>{note}"
-        f'<a class="go" href="{START}{target}">{"Try again" if problem else "Sign in"}</a>{hint}</main></body></html>'
+        f"{body}</main></body></html>"
     )

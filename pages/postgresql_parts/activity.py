@@ -62,7 +62,7 @@ def locks(view: View) -> None:
             ("Session", "Wants", "Holds up", "In transaction", "State", "Who", "Statement"),
             (
                 (
-                    f"<span style='padding-left:{depth * 1.2:.1f}rem'>{'└ ' * (depth > 0)}</span><b>{b.session.pid}</b>",
+                    f"<span style='padding-left:{depth}.2rem'>{'└ ' * (depth > 0)}</span><b>{b.session.pid}</b>",
                     state.text(b.waits_for or "–"),
                     str(b.held_up or "–"),
                     state.span(b.session.transaction_s or 0.0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from pydantic import SecretStr
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SPANS = {"1 h": 1, "24 h": 24, "7 d": 168, "30 d": 720}
 CHANGES_SHOWN = 20
+CHANGES_READ = 200
+HISTORY_POINTS = 300
 
 
 def trouble(now: ServiceNow) -> None:
@@ -57,8 +59,7 @@ def metric_row(metrics: tuple[Metric, ...]) -> None:
 def status(view: View) -> None:
     """Numbers of the last visit, the states of the last day, and the service's own settings."""
     metric_row(view.now.metrics)
-    changes = health.state_changes(view.platform, view.slug, CHANGES_SHOWN)
-    st.html(charts.strip(changes, view.now.health.state, hours=24))
+    strip(view, hours=24)
     if view.now.health.state is State.UNCONFIGURED:
         table.empty(
             "Not configured",
@@ -171,20 +172,42 @@ def monitor(view: View) -> None:
         label_visibility="collapsed",
     )
     hours = SPANS.get(chosen or "24 h", 24)
-    st.html(charts.strip(health.state_changes(view.platform, view.slug, 200), view.now.health.state, hours=hours))
+    changes = strip(view, hours=hours)
     names = {"latency_ms": "Latency of the check"} | {m.name: m.label for m in view.now.metrics}
     with st.grid(2, min_column_width=320):
         for name, label in list(names.items())[:12]:
             history(view, name, label, hours)
     st.markdown("#### Changes of state")
-    state_table(health.state_changes(view.platform, view.slug, CHANGES_SHOWN))
+    state_table(changes[:CHANGES_SHOWN])
+
+
+def strip(view: View, *, hours: int) -> tuple[Any, ...]:
+    """The states of the last hours as a strip; returns the changes of state it was drawn from."""
+    found = cached.reading(
+        f"console:{view.slug}:changes", lambda: health.state_changes(view.platform, view.slug, CHANGES_READ), every=5.0
+    )
+    cached.failed(found, "the history of states")
+    changes = tuple(found.value or ())
+    st.html(charts.strip(changes, view.now.health.state, hours=hours))
+    return changes
 
 
 def history(view: View, name: str, label: str, hours: int) -> None:
     """One metric over time, or a sentence where nothing has been measured."""
-    found = health.history(view.platform, view.slug, name, hours)
+    # One person looking or fifty: the history is read once, and the longer the span the less often.
+    reading = cached.reading(
+        f"console:{view.slug}:history:{name}:{hours}",
+        lambda: health.history(view.platform, view.slug, name, hours),
+        every=max(10.0, hours * 3600 / HISTORY_POINTS),
+    )
     with st.container(border=True, key=f"history_{view.slug}_{name}", gap="xxsmall"):
         st.markdown(f"**{state.plain(label)}**")
+        cached.failed(reading, label)
+        found = reading.value
+        if found is None:
+            if reading.pending:
+                st.markdown(cached.age(reading))
+            return
         if not found.points:
             st.markdown(":gray[Nothing measured in this span yet.]")
             return

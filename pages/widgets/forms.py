@@ -38,6 +38,9 @@ def run(operation: Callable[[], change.Outcome], *, done: str, note: str) -> cha
     except Forbidden as error:
         st.error(state.plain(str(error)), icon=":material/lock:")
         return None
+    except change.StoreUnavailable as error:
+        st.error(f"Not saved. {state.plain(str(error))}", icon=":material/database_off:")
+        return None
     except change.NotFound as error:
         st.error(f"It is no longer there: {state.plain(str(error))}", icon=":material/search_off:")
         return None

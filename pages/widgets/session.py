@@ -7,10 +7,12 @@ from urllib.parse import quote, urlsplit
 
 import streamlit as st
 
+from adapters.core import AdapterError
 from operations import platform as platforms
 from operations import sessions
 from operations.access import Actor, Permission, roles_with
 from operations.platform import Platform
+from pages.widgets import state
 from pages.widgets.page import Page
 
 
@@ -33,6 +35,13 @@ def actor() -> Actor:
     if who is None:
         signed_out()
     return who
+
+
+def failed(error: AdapterError) -> None:
+    """A service this very page stands on failed: its sentence, what to do, and the raw text."""
+    with st.container(border=True, key="failed"):
+        st.markdown(f"#### :material/error: {state.plain(error.sentence)}\n\n{state.plain(error.advice)}")
+        st.markdown(":gray[The page tries again as soon as you reload it.]")
 
 
 def allowed(permission: Permission) -> bool:

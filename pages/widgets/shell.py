@@ -8,6 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from adapters.core import AdapterError
 from operations import tenants
 from operations.access import Actor, Permission
 from pages.widgets import session, state, style
@@ -24,7 +25,12 @@ def run() -> None:
         page_title="Pilothouse", page_icon=str(STATIC / "icon.png"), layout="wide", initial_sidebar_state=248
     )
     style.apply()
-    who = session.present()
+    try:
+        who = session.present()
+    except AdapterError as error:
+        # Sessions are in PostgreSQL: without it nobody can be told from anybody.
+        session.failed(error)
+        st.stop()
     if who is None:
         session.signed_out()
     pages = {
@@ -56,10 +62,13 @@ def _guarded(slug: str) -> Callable[[], None]:
     page = all_pages()[slug]
 
     def enter() -> None:
-        if session.actor().may(page.permission):
-            renderer(slug)()
-        else:
+        if not session.actor().may(page.permission):
             session.explain_denied(page)
+            return
+        try:
+            renderer(slug)()
+        except AdapterError as error:
+            session.failed(error)
 
     return enter
 

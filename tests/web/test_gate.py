@@ -11,6 +11,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from adapters.core import Unreachable
 from api.web import paths
 from api.web.gate import MAX_BODY, Gate
 from api.web.headers import Headers, content_security_policy, inline_hashes
@@ -100,9 +101,14 @@ def test_malformed_cookies_are_nobody(cookie: str) -> None:
 
 def test_a_store_that_fails_lets_nobody_in() -> None:
     def broken(_sid: str) -> object:
-        raise RuntimeError("database away")
+        raise Unreachable("PostgreSQL is away.")
 
-    assert _client(cookie=True, resolve=broken).get("/database").status_code == 303
+    client = _client(cookie=True, resolve=broken)
+    answer = client.get("/database")
+    assert answer.status_code == 503
+    assert "PostgreSQL is away." in answer.text
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect(STREAM):
+        pass
 
 
 def test_the_websocket_needs_a_session() -> None:

@@ -1,0 +1,141 @@
+"""A server that nobody has visited yet reveals nothing to somebody it does not know."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from adapters.core import services
+from operations.settings import Settings
+from pages.widgets.page import all_pages
+from pages.widgets.shell import HOME
+from sandbox.processes import free_port
+from tests.support import ROOT, poll
+
+pytestmark = pytest.mark.engines
+
+
+class Server:
+    """A console in a process of its own, with everything it wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "console.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "uvicorn", "app:app", "--host", "127.0.0.1", "--port", str(self.port)],
+                cwd=ROOT,
+                env={**os.environ, "WEBSOCKETS_MAX_LINE_LENGTH": "65536"},
+                stdout=log,
+                stderr=log,
+            )
+        poll(self._alive, 30, what="the console")
+
+    def _alive(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx.get(f"{self.url}/api/v2/health/live", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(5)
+
+
+@pytest.fixture
+def server(platform_settings: Settings, tmp_path: Path) -> Iterator[Server]:
+    """A cold console on engines and stand-ins."""
+    running = Server(tmp_path)
+    yield running
+    running.stop()
+
+
+def _told(text: str) -> set[str]:
+    """Names of pages and services in a text; the sign-in may name nothing but the page the person asked for."""
+    words = {page.title for page in all_pages().values()} | {service.purpose for service in services().values()}
+    return {word for word in words if word in text}
+
+
+def test_every_path_over_the_websocket_and_over_http(server: Server) -> None:
+    stream = server.url.replace("http", "ws", 1) + "/_stcore/stream"
+    rerun = BackMsg()
+    rerun.rerun_script.query_string = ""
+    for path in [f"/{page.url}" for page in all_pages().values()] + ["/", "/main", "/nothing"]:
+        for headers in ({}, {"Cookie": "pilothouse_session=" + "a" * 43}, {"X-Pilothouse-Session": "a" * 43}):
+            with (
+                pytest.raises(InvalidStatus) as refused,
+                connect(stream, subprotocols=["streamlit"], additional_headers=headers, origin=server.url),
+            ):
+                pass
+            assert refused.value.response.status_code == 403
+            answer = httpx.get(server.url + path, headers=headers, follow_redirects=False)
+            assert answer.status_code == 303
+            assert answer.headers["location"].startswith("/sign-in")
+            assert _told(answer.text) == set()
+
+
+def test_the_srs_routes_lead_to_the_flat_addresses_with_their_query(server: Server) -> None:
+    for slug, page in all_pages().items():
+        answer = httpx.get(f"{server.url}{page.path}?a=1&b=%2F", follow_redirects=False)
+        assert answer.status_code == 307, page.path
+        assert answer.headers["location"] == f"{'/' if slug == HOME else '/' + page.url}?a=1&b=%2F"
+
+
+def test_the_sign_in_page_needs_nothing_from_outside_and_has_the_headers(server: Server) -> None:
+    answer = httpx.get(f"{server.url}/sign-in?next=%2Fredis")
+    assert answer.status_code == 200
+    assert "http" not in answer.text.replace("http-equiv", "")
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert _told(answer.text) <= {all_pages()["redis"].title}
+    for asset in ("/app/static/icon.svg", "/app/static/inter-latin-wght-normal.woff2", "/app/static/shell.js"):
+        assert httpx.get(server.url + asset).status_code == 200
+
+
+def test_what_streamlit_offers_by_itself_is_closed(server: Server) -> None:
+    for path in ("/_stcore/metrics", "/_stcore/agent/openapi.json", "/_stcore/script-health-check", "/oauth2callback"):
+        assert httpx.get(server.url + path).status_code == 404, path
+    assert httpx.get(f"{server.url}/media/{'0' * 56}.csv").status_code == 401
+
+
+def test_a_sign_in_that_was_not_begun_here_is_refused(server: Server) -> None:
+    answer = httpx.get(f"{server.url}/auth/callback?state=forged&code=forged")
+    assert answer.status_code == 400
+    assert "pilothouse_session" not in answer.headers.get("set-cookie", "")
+    assert httpx.get(f"{server.url}/sign-out", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+
+
+def test_secrets_stay_inside(server: Server, platform_settings: Settings) -> None:
+    from operations.settings import config_path, file_services
+
+    secrets = {platform_settings.encryption_keys.get_secret_value()}
+    for fields in file_services().values():
+        secrets |= {
+            str(value)
+            for name, value in fields.items()
+            if any(w in name for w in ("key", "secret", "password")) and value
+        }
+    assert len(secrets) > 4, config_path()
+    seen = [
+        httpx.get(server.url + path).text for path in ("/", "/sign-in", "/api/v2/openapi.json", "/auth/callback?code=x")
+    ]
+    seen.append(json.dumps(dict(httpx.get(f"{server.url}/auth/login", follow_redirects=False).headers)))
+    seen.append(server.log.read_text())
+    assert [secret for secret in secrets if any(secret in text for text in seen)] == []
