@@ -14,5 +14,6 @@ LIMITS = (
 
 def render() -> None:
     """Draw the page."""
-    service(PAGE, status=status.draw, configure=configure.draw, monitor=monitor.draw, limits=LIMITS)
+    # The server's settings stand under Configure, with a search of their own.
+    service(PAGE, status=status.draw, configure=configure.draw, monitor=monitor.draw, limits=LIMITS, settings=False)
     ending.dialog()

@@ -175,5 +175,9 @@ FROM (SELECT oid, relfrozenxid FROM pg_class WHERE relkind IN ('r', 'm', 't')
 
 def wraparound(pool: Pool) -> tuple[list[Wraparound], list[Wraparound]]:
     """Databases, and tables of this database, nearest to wraparound; at most 20 each."""
-    databases = [Wraparound(**row) for row in pool.rows(WRAP_DATABASES)]
-    return databases, [Wraparound(**row) for row in pool.rows(WRAP_TABLES)]
+    return wraparound_of_databases(pool), [Wraparound(**row) for row in pool.rows(WRAP_TABLES)]
+
+
+def wraparound_of_databases(pool: Pool) -> list[Wraparound]:
+    """Databases nearest to wraparound alone: cheap however many tables there are."""
+    return [Wraparound(**row) for row in pool.rows(WRAP_DATABASES)]

@@ -13,6 +13,7 @@ from pages.postgresql_parts import read
 from pages.widgets import state
 
 if TYPE_CHECKING:
+    from operations.readings import Reading
     from pages.widgets.template import View
 
 _JUDGED: tuple[tuple[tuple[str, ...], Callable[..., list[Finding]]], ...] = (
@@ -34,18 +35,19 @@ def gather(view: View) -> tuple[list[Finding], int]:
     found: list[Finding] = []
     unknown = 0
     for names, judge in _JUDGED:
-        values: list[Any] = [read.quiet(view, name).value for name in names]
-        if any(value is None for value in values):
+        readings: list[Reading[Any]] = [read.quiet(view, name) for name in names]
+        # What an old value says may be over: where the last question failed, nothing is known now.
+        if any(reading.value is None or reading.error is not None for reading in readings):
             unknown += 1
         else:
-            found.extend(judge(*values))
+            found.extend(judge(*(reading.value for reading in readings)))
     return sorted(found, key=lambda finding: finding.level is not Level.BAD), unknown
 
 
 def draw(view: View) -> None:
     """The findings as a list; says so when there are none, and when not everything could be judged."""
     found, unknown = gather(view)
-    rest = f" {unknown} of {len(_JUDGED)} subjects could not be judged yet." if unknown else ""
+    rest = f" {unknown} of {len(_JUDGED)} subjects cannot be judged now." if unknown else ""
     st.markdown("#### What needs attention")
     if unknown == len(_JUDGED):
         st.markdown(":gray[:material/help: Nothing is known yet: the server has not answered.]")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from adapters.core import Unit
+from adapters.core import State, Unit
 from pages.postgresql_parts import findings, read
 from pages.widgets import cached, state, table
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 def draw(view: View) -> None:
     """Facts, findings and databases."""
+    if view.now.health.state is State.UNCONFIGURED:
+        return
     read.ahead(view, "server", *findings.NEEDS, "databases")
     server = read.shown(view, "server", "the server's facts")
     if server is not None:

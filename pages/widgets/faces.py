@@ -57,7 +57,7 @@ def metric_row(metrics: tuple[Metric, ...]) -> None:
 
 
 def status(view: View) -> None:
-    """Numbers of the last visit, the states of the last day, and the service's own settings."""
+    """Numbers of the last visit, and the states of the last day."""
     metric_row(view.now.metrics)
     strip(view, hours=24)
     if view.now.health.state is State.UNCONFIGURED:
@@ -65,6 +65,11 @@ def status(view: View) -> None:
             "Not configured",
             f"{view.now.health.message} The Configure face shows every value and where it comes from.",
         )
+
+
+def reported(view: View) -> None:
+    """The service's own settings, as it reports them now."""
+    if view.now.health.state is State.UNCONFIGURED:
         return
     st.markdown("#### Settings as the service reports them")
     found = cached.reading(f"{view.slug}:settings", view.adapter.settings, every=60.0)

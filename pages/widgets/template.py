@@ -60,11 +60,13 @@ def service(
     configure: Part | None = None,
     monitor: Part | None = None,
     limits: Part | str = "The console sets no limits for this service.",
+    settings: bool = True,
 ) -> None:
     """Draw the page of ``page.service``: header, then the face that is open.
 
     Status and Monitor redraw themselves while open; Configure and Limits do not, so that nothing
-    moves under the hands of somebody who types.
+    moves under the hands of somebody who types. ``settings=False`` leaves the service's settings
+    off Status, for a page that shows them better elsewhere.
     """
     slug = page.service or page.slug
     platform, actor = session.platform(), session.actor()
@@ -72,7 +74,7 @@ def service(
     tabs = st.tabs(FACES, key=f"face_{slug}", bind="query-params")
     view = View(page, slug, platform, actor, health.now(platform, slug))
     draw: dict[str, Callable[[], None]] = {
-        "Status": lambda: _live(page, slug, faces.status, status),
+        "Status": lambda: _live(page, slug, faces.status, status, faces.reported if settings else None),
         "Configure": lambda: _still(view, faces.configure, configure),
         "Monitor": lambda: _live(page, slug, faces.monitor, monitor),
         "Limits": lambda: _limits(view, limits),
@@ -112,9 +114,12 @@ def _header(page: Page, slug: str) -> None:
 
 
 @st.fragment(run_every=LIVE_SECONDS)
-def _live(page: Page, slug: str, common: Part, particular: Part | None) -> None:
+def _live(page: Page, slug: str, common: Part, particular: Part | None, after: Part | None = None) -> None:
     platform, actor = session.platform(), session.actor()
-    _still(View(page, slug, platform, actor, health.now(platform, slug)), common, particular)
+    view = View(page, slug, platform, actor, health.now(platform, slug))
+    _still(view, common, particular)
+    if after is not None:
+        after(view)
 
 
 def _still(view: View, common: Part, particular: Part | None) -> None:
