@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -63,6 +64,8 @@ def _table(config: ServiceConfigView) -> None:
 
 
 def _shown(field: FieldView) -> str:
+    if field.problem:
+        return f"<b class='ph-pill ph-down'>not used</b><br>{state.text(field.problem)}"
     if field.value is None or field.value == "":
         return "<span class='ph-old'>not set</span>"
     return f"<span class='ph-mono'>{state.text(field.value)}</span>"
@@ -74,7 +77,7 @@ def _form(view: View, config: ServiceConfigView, editable: list[FieldView], note
     # The version the person saw stays with the form until it is saved or a conflict has shown the newer one.
     seen = st.session_state.setdefault(seen_key, config.version)
     with st.form(f"config_{view.slug}", border=False):
-        typed = {field.name: _field(view.slug, field, generation) for field in editable}
+        typed = {field.name: _parsed(field, _field(view.slug, field, generation)) for field in editable}
         reason = forms.reason_field(f"config_reason_{view.slug}_{generation}")
         saved = st.form_submit_button("Save", type="primary", icon=":material/save:")
     if not saved:
@@ -127,13 +130,21 @@ def _field(slug: str, field: FieldView, generation: int) -> Any:
         return st.number_input(
             field.title, key=key, value=None if field.value is None else float(field.value), help=help_text
         )
-    options = (field.constraints or {}).get("enum") if isinstance(field.constraints, dict) else None
+    if field.type in ("array", "object"):
+        shown = json.dumps(field.value, indent=2, ensure_ascii=False) if field.value is not None else ""
+        return st.text_area(field.title, key=key, value=shown, help=help_text, height=120)
+    options = list(field.constraints.get("enum", ()))
     if options:
-        return st.selectbox(
-            field.title,
-            options,
-            index=options.index(field.value) if field.value in options else None,
-            key=key,
-            help=help_text,
-        )
+        at = options.index(field.value) if field.value in options else None
+        return st.selectbox(field.title, options, index=at, key=key, help=help_text)
     return st.text_input(field.title, key=key, value="" if field.value is None else str(field.value), help=help_text)
+
+
+def _parsed(field: FieldView, typed: Any) -> Any:
+    """What was typed, with JSON read where the field is a list or a table; text that is no JSON is refused later."""
+    if field.type not in ("array", "object") or not isinstance(typed, str):
+        return typed
+    try:
+        return json.loads(typed) if typed.strip() else None
+    except ValueError:
+        return typed

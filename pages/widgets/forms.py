@@ -69,8 +69,8 @@ def conflict(error: change.Conflict) -> None:
     current, yours = _flat(error.current), _flat(error.yours)
     rows = "\n".join(
         f"| {state.plain(name)} | {state.plain(current.get(name, '–'))} | {state.plain(yours.get(name, '–'))} |"
-        for name in sorted({*current, *yours})
-        if str(current.get(name)) != str(yours.get(name))
+        for name in sorted(yours)
+        if name != "version" and str(current.get(name)) != str(yours.get(name))
     )
     st.warning(
         "Somebody changed this while you were typing. Your entries are kept below. "
