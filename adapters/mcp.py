@@ -35,7 +35,6 @@ class MCPServerConfig(BaseModel):
 
     name: str = Field(min_length=1, max_length=64)
     url: str = Field(pattern=r"^https?://")
-    token: SecretStr | None = None
 
 
 class MCPConfig(ServiceConfig):
@@ -44,10 +43,20 @@ class MCPConfig(ServiceConfig):
     servers: tuple[MCPServerConfig, ...] | None = Field(
         None,
         title="Servers",
-        description='JSON list of {"name": …, "url": …, "token": …}, or name=url pairs separated by commas.',
+        description='JSON list of {"name": …, "url": …}, or name=url pairs separated by commas.',
         max_length=MAX_SERVERS,
         json_schema_extra={"required": True},
     )
+
+    tokens: SecretStr | None = Field(
+        None, title="Tokens", description="name=token pairs separated by commas, for servers that ask for one."
+    )
+
+    def token(self, name: str) -> str | None:
+        """The bearer token for one server, None where none is set."""
+        text = self.tokens.get_secret_value() if self.tokens else ""
+        pairs = (part.partition("=") for part in text.split(","))
+        return next((token.strip() for known, _, token in pairs if known.strip() == name), None)
 
     @field_validator("servers", mode="before")
     @classmethod
@@ -163,25 +172,27 @@ class MCP(Adapter[MCPConfig]):
 
     async def _ask_all(self) -> tuple[MCPServer, ...]:
         seconds = max(0.05, remaining() - 0.3)  # time left for tidying up and for the answer's way back
-        return tuple(await asyncio.gather(*(_ask(server, seconds) for server in self.config.servers or ())))
+        config = self.config
+        asked = (_ask(server, config.token(server.name), seconds) for server in config.servers or ())
+        return tuple(await asyncio.gather(*asked))
 
 
-async def _ask(server: MCPServerConfig, seconds: float) -> MCPServer:
+async def _ask(server: MCPServerConfig, token: str | None, seconds: float) -> MCPServer:
     start = time.perf_counter()
     try:
         async with asyncio.timeout(seconds):
-            return await _converse(server, start)
+            return await _converse(server, token, start)
     except (Exception, asyncio.CancelledError) as error:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
-        return MCPServer(server.name, server.url, error=_translate(server, error))
+        return MCPServer(server.name, server.url, error=_translate(server, token, error))
 
 
-async def _converse(server: MCPServerConfig, start: float) -> MCPServer:
+async def _converse(server: MCPServerConfig, token: str | None, start: float) -> MCPServer:
     headers = {"accept-encoding": "identity"}
-    if server.token is not None:
-        headers["authorization"] = f"Bearer {server.token.get_secret_value()}"
+    if token:
+        headers["authorization"] = f"Bearer {token}"
     transport = _Capped()
     async with httpx2.AsyncClient(
         transport=transport, headers=headers, timeout=httpx2.Timeout(3.0, connect=1.0)
@@ -264,9 +275,9 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _translate(server: MCPServerConfig, error: BaseException) -> AdapterError:
+def _translate(server: MCPServerConfig, token: str | None, error: BaseException) -> AdapterError:
     first = next(_leaves(error), error)
-    detail = redact(f"{type(first).__name__}: {first}", server.token)
+    detail = redact(f"{type(first).__name__}: {first}", token)
     name = server.name
     match first:
         case AdapterError():

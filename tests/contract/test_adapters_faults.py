@@ -21,7 +21,7 @@ ADDRESSES: dict[str, Callable[[int], dict[str, Any]]] = {
     "postgresql": lambda port: {"url": f"postgresql://user:{CANARY}@127.0.0.1:{port}/db"},
     "redis": lambda port: {"url": f"redis://:{CANARY}@127.0.0.1:{port}/0"},
     "temporal": lambda port: {"address": f"127.0.0.1:{port}", "api_key": CANARY},
-    "mcp": lambda port: {"servers": [{"name": "one", "url": f"http://127.0.0.1:{port}/mcp", "token": CANARY}]},
+    "mcp": lambda port: {"servers": f"one=http://127.0.0.1:{port}/mcp", "tokens": f"one={CANARY}"},
     "s3": lambda port: {"endpoint_url": f"http://127.0.0.1:{port}", "access_key": CANARY, "secret_key": CANARY},
     "smtp": lambda port: {"host": "127.0.0.1", "port": port, "username": "user", "password": CANARY},
 }
