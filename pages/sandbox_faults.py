@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
-from adapters.core import AdapterError, deadline, http, services
-from operations import health
-from operations.access import Permission
+from adapters.core import AdapterError, services
+from operations import health, sandbox
+from operations.access import Forbidden, Permission
 from pages.widgets import session, state, table
 from pages.widgets.page import Page, link
 
@@ -34,18 +32,17 @@ FAULTS = {
     "garbage": "Answers garbage",
     "huge": "Answers 100 MB",
 }
-SECONDS = 2.0
 
 
 def render() -> None:
     """Draw one switch per service."""
-    session.actor()
+    who = session.actor()
     st.markdown(
         "Everything here is local and made up, so breaking it is safe. The console only knows the addresses that "
         "these switches stand in front of: it learns of a fault the way it would learn of a real outage."
     )
     try:
-        faults = _ask("GET", "/faults")
+        faults = sandbox.faults(session.platform(), who)
     except AdapterError as error:
         st.error(f"{state.plain(error.sentence)} {state.plain(error.advice)}", icon=":material/error:")
         return
@@ -84,20 +81,8 @@ def _switch(slug: str, title: str, current: str) -> None:
 
 
 def _set(slug: str, key: str) -> None:
-    who = session.actor()
-    if not who.may(PAGE.permission):
-        return
     fault = st.session_state[key]
     try:
-        _ask("PUT", f"/faults/{slug}", json={"fault": None if fault == "none" else fault})
-    except AdapterError as error:
-        st.toast(state.plain(error.sentence), icon=":material/error:")
-
-
-def _ask(method: str, path: str, **parts: Any) -> dict[str, Any]:
-    settings = session.platform().settings
-    token = settings.sandbox_control_token
-    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-    with deadline(SECONDS), http.client(settings.sandbox_control_url or "", headers=headers) as client:
-        answer: dict[str, Any] = http.request(client, method, path, expect=dict, service="Sandbox", **parts)
-        return answer
+        sandbox.set_fault(session.platform(), session.actor(), slug, None if fault == "none" else fault)
+    except (AdapterError, Forbidden) as error:
+        st.toast(state.plain(str(error)), icon=":material/error:")
