@@ -2,6 +2,7 @@
 
 Runs on whatever Python the machine has, to say clearly when that is too old: no newer syntax in here.
 """
+# ruff: noqa: PTH, UP
 
 import hashlib
 import os

@@ -21,9 +21,13 @@ def calendar(state_dir: Path, seed: int | None) -> Starlette:
     def fresh() -> dict[str, Any]:
         if seed is None:
             return {"next": 1, "events": []}
-        monday = date.today() - timedelta(days=date.today().weekday())
+        today = datetime.now(UTC).date()
+        monday = today - timedelta(days=today.weekday())
         events = [
-            {"id": number + 1, "title": title, "start": f"{monday + timedelta(days=day)}T{clock}:00+00:00", "minutes": 30}
+            {
+                "id": number + 1, "title": title, "minutes": 30,
+                "start": f"{monday + timedelta(days=day)}T{clock}:00+00:00",
+            }
             for number, (day, clock, title) in enumerate(
                 ((0, "09:00", "Week planning"), (1, "13:30", "Capacity review"), (2, "10:00", "Tenant onboarding"),
                  (3, "15:00", "Incident review"), (4, "11:00", "Roadmap"))
@@ -169,7 +173,7 @@ class _Folder(Standin):
             (self.root / "welcome.md").write_text("# Welcome\n\nShared notes of the demo team.\n")
             (self.root / "runbook").mkdir()
             (self.root / "runbook" / "redis-memory.md").write_text(
-                "# Redis memory above 90 %\n\n1. Look at the largest keys.\n2. Check the eviction policy.\n3. Add memory.\n"
+                "# Redis memory above 90 %\n\n1. Look at the largest keys.\n2. Check the eviction policy.\n"
             )
             (self.root / "runbook" / "lago-402.md").write_text("# Payment failed\n\nRetry after a day, then write.\n")
 

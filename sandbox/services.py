@@ -76,7 +76,7 @@ def build(name: str, url: str, setting: Setting) -> Starlette:
 
 
 async def main(plan: dict[str, Any]) -> None:
-    """Serve a plan: ``folder``, ``seed``, ``today``, ``people``, ``secrets``, ``console``, ``back`` and ``front`` ports."""
+    """Serve a plan: ``folder``, ``seed``, ``today``, ``people``, ``secrets``, ``console``, ``back``, ``front``."""
     from sandbox.hosting import serve_until_signalled
     from sandbox.mail import Mailbox, mailbox_app, serve_smtp
 

@@ -57,6 +57,7 @@ class Folder:
             raise SandboxError(f"The sandbox folder {self.path} is a file: move it away or set SANDBOX_DIR.")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self.path.chmod(0o700)
             self._lock = (self.path / ".lock").open("ab")
         except PermissionError as error:
             raise SandboxError(f"The sandbox folder {self.path} cannot be written to: {error.strerror}.") from error
@@ -147,8 +148,8 @@ def newest_migration(root: Path) -> str:
 
 def environment_seed() -> int | None:
     """SEED of the environment: 7 where unset, None for ``none``. Raises SandboxError for anything but a number."""
-    given = os.environ.get("SEED", "7").strip().lower()
-    if given in ("none", ""):
+    given = (os.environ.get("SEED") or "7").strip().lower()
+    if given == "none":
         return None
     if not given.lstrip("-").isdigit():
         raise SandboxError(f"SEED must be a number or none, not {given!r}.")

@@ -109,7 +109,7 @@ class Supervisor:
         """Bring everything up and print the ready line."""
         seed = environment_seed()
         self.state, new = self.folder.load(seed)
-        if not new and "SEED" in os.environ and seed != self.state.seed:
+        if not new and os.environ.get("SEED") and seed != self.state.seed:
             self.say(f"The sandbox keeps SEED={self._seed_text()}; make reset forgets it.")
         self.people = self.folder.people()
         choose_ports(self.state, self.port)
@@ -134,7 +134,8 @@ class Supervisor:
             self._console()
         self._wait_for_all()
         self._worker()
-        self._module("traffic", "sandbox.traffic", self.path / "plan.json")
+        if self.state.seed is not None:
+            self._module("traffic", "sandbox.traffic", self.path / "plan.json")
         self.say("All services answer")
         _print(f"Pilothouse is ready: {self.url}")
         first = self.people[0]
@@ -202,8 +203,9 @@ class Supervisor:
     def _console(self) -> None:
         log = self.path / "logs" / "console.log"
         command = [
-            sys.executable, "-m", "uvicorn", "app:app", "--host", "127.0.0.1", "--port", str(self.port), "--no-access-log",
-            "--log-level", "warning", "--no-server-header", "--timeout-graceful-shutdown", "1", "--ws", "websockets-sansio",
+            sys.executable, "-m", "uvicorn", "app:app", "--host", "127.0.0.1", "--port", str(self.port),
+            "--no-access-log", "--log-level", "warning", "--no-server-header", "--timeout-graceful-shutdown", "1",
+            "--ws", "websockets-sansio",
         ]  # fmt: skip
         environment = {**self._environment(), "WEBSOCKETS_MAX_LINE_LENGTH": "65536"}
         self._add(Child("The console", log, lambda: spawn(command, log=log, cwd=ROOT, env=environment)))
@@ -234,7 +236,7 @@ class Supervisor:
         """Migrate the database and make the demo history, in a process of its own so that its memory goes."""
         log = self.path / "logs" / "prepare.log"
         command = [sys.executable, "-m", "sandbox.demo", str(self.path / "plan.json")]
-        child = Child("Preparing the database", log, lambda: spawn(command, log=log, cwd=ROOT, env=self._environment()))
+        child = Child("Preparation", log, lambda: spawn(command, log=log, cwd=ROOT, env=self._environment()))
         self._add(child)
         assert child.process is not None
         end = time.monotonic() + START_SECONDS

@@ -167,7 +167,7 @@ class Traffic:
         from mcp.client import Client
 
         for name, tool, arguments in (
-            ("mcp-calendar", "list_events", {"day": date.today().isoformat()}),
+            ("mcp-calendar", "list_events", {"day": datetime.now(UTC).date().isoformat()}),
             ("mcp-files", "search_text", {"words": self.rng.choice(("redis", "payment", "welcome"))}),
         ):
             async with Client(self.url(name, "/mcp")) as client:
@@ -208,7 +208,7 @@ class Traffic:
 
         from sandbox import product
 
-        self.temporal = await Client.connect(f"127.0.0.1:{self.back['temporal']}", identity="product", lazy=True)
+        self.temporal = await Client.connect(f"127.0.0.1:{self.back['temporal']}", identity="product")
         worker = Worker(
             self.temporal, task_queue=product.TASK_QUEUE, workflows=list(product.WORKFLOWS), activities=[product.work],
             workflow_runner=UnsandboxedWorkflowRunner(), max_concurrent_activities=8, identity="product-worker-1",
@@ -262,13 +262,7 @@ class Traffic:
 
 
 async def main(plan: dict[str, Any]) -> None:
-    """Make traffic, unless the sandbox started empty: then only wait."""
-    if plan["seed"] is None:
-        ended = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
-        await ended.wait()
-        return
+    """Make traffic until a signal comes."""
     await Traffic(plan).run()
 
 

@@ -50,7 +50,8 @@ METRICS: dict[str, dict[str, Shape]] = {
         "transactions": Shape(22, 1.1, 0.15), "database_size": Shape(42e6, 0, 0, 0.18),
     },
     "redis": {
-        "latency": Shape(0.25, 0.3, 0.2), "memory": Shape(2.4e6, 0.1, 0.02, 0.1), "clients": Shape(9, 0.4, 0.1, whole=True),
+        "latency": Shape(0.25, 0.3, 0.2), "memory": Shape(2.4e6, 0.1, 0.02, 0.1),
+        "clients": Shape(9, 0.4, 0.1, whole=True),
         "commands": Shape(34, 1.2, 0.2), "keys": Shape(420, 0.5, 0.05, whole=True),
     },
     "temporal": {
@@ -60,7 +61,8 @@ METRICS: dict[str, dict[str, Shape]] = {
     "qdrant": {"vectors": Shape(2400, 0, 0, 0.2, whole=True)},
     "keycloak": {"sessions": Shape(18, 1.4, 0.15, whole=True), "users": Shape(46, 0, 0, 0.1, whole=True)},
     "lago": {"active_subscriptions": Shape(38, 0, 0, 0.08, whole=True), "customers": Shape(40, 0, 0, 0.08, whole=True)},
-    "somabrain": {"memory_items": Shape(18_400, 0, 0, 0.25, whole=True), "outbox_pending": Shape(6, 0.9, 0.5, whole=True)},
+    "somabrain": {"memory_items": Shape(18_400, 0, 0, 0.25, whole=True),
+        "outbox_pending": Shape(6, 0.9, 0.5, whole=True)},
     "whisper": {"latency": Shape(180, 0.3, 0.2)},
     "kokoro": {"latency": Shape(140, 0.3, 0.2)},
     "mcp": {"active": Shape(2, whole=True), "tools": Shape(8, whole=True)},
@@ -82,7 +84,7 @@ def _covering(incidents: Sequence[Incident], start: datetime, end: datetime) -> 
 
 
 def buckets(now: datetime) -> Iterator[tuple[str, datetime, timedelta]]:
-    """(resolution, start, length) of every bucket, oldest first; the present hour and minute are left to the sampler."""
+    """(resolution, start, length) of every bucket, oldest first; the present one is left to the sampler."""
     hour = now.replace(minute=0, second=0, microsecond=0)
     for back in range(HOURS, 0, -1):
         yield "hour", hour - timedelta(hours=back), timedelta(hours=1)
