@@ -8,20 +8,18 @@ SIGN_IN = "/sign-in"
 START = "/auth/login"
 CALLBACK = "/auth/callback"
 SIGNED_OUT = "/auth/signed-out"
-SIGN_OUT = "/sign-out"
+SIGN_OUT = ("/sign-out", "/auth/logout")
 COOKIE = "pilothouse_session"
 HEADER = b"x-pilothouse-session"
 
 _OPEN = frozenset(
-    {SIGN_IN, START, CALLBACK, SIGN_OUT, SIGNED_OUT, "/metrics", "/favicon.png", "/favicon.ico", "/_stcore/health"}
+    {SIGN_IN, START, CALLBACK, SIGNED_OUT, *SIGN_OUT, "/metrics", "/favicon.png", "/favicon.ico", "/_stcore/health"}
 )
 _OPEN_UNDER = ("/api/v2/", "/app/static/", "/static/")
 _ABSENT_UNDER = (
     "/_stcore/metrics",
     "/_stcore/agent",
     "/_stcore/script-health-check",
-    "/auth/login",
-    "/auth/logout",
     "/oauth2callback",
 )
 
@@ -55,6 +53,6 @@ def wanted(target: str | None) -> str:
     if any(ord(char) < 0x20 or char == "\\" for char in target):
         return "/"
     parts = urlsplit(target)
-    if parts.scheme or parts.netloc or parts.path.startswith((SIGN_IN, SIGN_OUT, "/auth/", "/_stcore", "/api/")):
+    if parts.scheme or parts.netloc or parts.path.startswith((SIGN_IN, "/sign-out", "/auth/", "/_stcore", "/api/")):
         return "/"
     return target

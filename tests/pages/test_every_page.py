@@ -136,11 +136,11 @@ def test_a_role_without_the_right_gets_no_form(platform: Platform) -> None:
 
 
 def test_a_session_that_has_ended_leads_back_to_the_page(platform: Platform) -> None:
-    from operations import sessions
+    from operations import oidc
 
     sid = signed_in(platform, "platform_admin")
     app = opened("redis", sid)
     assert services()["redis"].title in texts(app)
-    sessions.end(platform, sid, "")
+    oidc.logout_url(platform, sid)
     app.run()
     assert "Your session has ended" in texts(app)

@@ -72,7 +72,6 @@ def test_what_is_no_page_needs_a_session_too(path: str) -> None:
         "//_stcore/metrics",
         "/_stcore/agent/openapi.json",
         "/_stcore/script-health-check",
-        "/auth/logout",
         "/oauth2callback",
     ],
 )
