@@ -83,5 +83,5 @@ class Standin:
         self._dirty = False
         temporary = self.path.with_suffix(".tmp")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(self.state, file, separators=(",", ":"))
+            file.write(json.dumps(self.state, separators=(",", ":")))
         temporary.replace(self.path)

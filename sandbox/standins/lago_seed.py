@@ -129,6 +129,7 @@ def _usage(state: Obj, world: World) -> None:
     for one in world.subscriptions:
         until = one.ended_at.date() if one.ended_at else date.max
         stays.setdefault(one.tenant_id, []).append((one.started_at.date(), until, one.id))
+    month = world.today.replace(day=1)
     for row in world.usage:
         amount = row.over if row.key in METERED else row.amount
         if not amount:
@@ -136,7 +137,11 @@ def _usage(state: Obj, world: World) -> None:
         running = [sub for first, last, sub in stays.get(row.tenant_id, []) if first <= row.day <= last]
         if running:
             days = state["usage"].setdefault(running[-1], {}).setdefault(row.key, {})
-            days[row.day.isoformat()] = {"units": amount, "events": max(1, amount // 1000)}
+            # Months that are over are only ever asked for whole: one entry each keeps the state small.
+            day = row.day if row.day >= month else row.day.replace(day=1)
+            entry = days.setdefault(day.isoformat(), {"units": 0, "events": 0})
+            entry["units"] += amount
+            entry["events"] += max(1, amount // 1000)
 
 
 def _invoice(state: Obj, invoice: Invoice) -> Obj:

@@ -305,13 +305,23 @@ def _routes(qdrant: Qdrant, key: str | None) -> list[Route]:
     def error(text: str, status: int, seconds: float) -> Response:
         return JSONResponse({"status": {"error": text}, "time": seconds}, status_code=status)
 
-    def call(handler: Handler, request: Request, raw: bytes) -> tuple[Any, str, int]:
+    def call(handler: Handler, request: Request, raw: bytes, endpoint: str) -> Response:
+        """Answer in a thread, one request at a time, and count it."""
+        start = time.perf_counter()
+        with store.lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result, wrong, status = attempt(handler, request, raw)
+            seconds = time.perf_counter() - start
+            collection = request.path_params.get("name")
+            store.count(endpoint, status, seconds, collection if collection in store.state["configs"] else None)
+            if status != 200:
+                return error(wrong, status, seconds)
+            return JSONResponse({"result": result, "status": "ok", "time": seconds})
+
+    def attempt(handler: Handler, request: Request, raw: bytes) -> tuple[Any, str, int]:
         """Result, error text and status of a handler."""
         try:
-            body = json.loads(raw) if raw else {}
-            with store.lock, warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return handler(request, body), "", 200
+            return handler(request, json.loads(raw) if raw else {}), "", 200
         except ValidationError as wrong:
             first = wrong.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -322,15 +332,7 @@ def _routes(qdrant: Qdrant, key: str | None) -> list[Route]:
             return None, str(wrong), 404
         except Bad as wrong:
             return None, str(wrong), wrong.status
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            IndexError,
-            AssertionError,
-            NotImplementedError,
-        ) as wrong:
+        except (ValueError, LookupError, TypeError, AttributeError, AssertionError, NotImplementedError) as wrong:
             # Local mode raises plain errors for what the server calls wrong input.
             text = str(wrong).removeprefix("Wrong input: ")
             if text.startswith("Collection") and "not found" in text:
@@ -342,23 +344,14 @@ def _routes(qdrant: Qdrant, key: str | None) -> list[Route]:
             denied = refused(request)
             if denied is not None:
                 return denied
-            start = time.perf_counter()
             raw = await request.body()
-            result, text, status = await run_in_threadpool(call, handler, request, raw)
-            seconds = time.perf_counter() - start
-            collection = request.path_params.get("name")
-            if collection not in store.state["configs"]:
-                collection = None
-            store.count(f"{method} {path}", status, seconds, collection)
-            if status != 200:
-                return error(text, status, seconds)
-            return JSONResponse({"result": result, "status": "ok", "time": seconds})
+            return await run_in_threadpool(call, handler, request, raw, f"{method} {path}")
 
         return Route(path, answer, methods=[method])
 
     def text(path: str, content: Callable[[], str]) -> Route:
         async def answer(request: Request) -> Response:
-            return refused(request) or PlainTextResponse(content())
+            return refused(request) or PlainTextResponse(await run_in_threadpool(content))
 
         return Route(path, answer)
 

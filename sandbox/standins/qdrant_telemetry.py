@@ -73,6 +73,11 @@ def metrics_text(store: Store, version: str) -> str:
     """``GET /metrics``: Prometheus text format, with the names the server uses."""
     with store.lock:
         counts = {name: store.client.count(name).count for name in store.names()}
+        answered = [
+            (endpoint, status, dict(one))
+            for endpoint, statuses in store.state["requests"].get("", {}).items()
+            for status, one in statuses.items()
+        ]
     lines = [
         "# HELP app_info information about qdrant server",
         "# TYPE app_info gauge",
@@ -92,11 +97,6 @@ def metrics_text(store: Store, version: str) -> str:
         "# HELP memory_resident_bytes Maximum number of bytes in physically resident data pages mapped",
         "# TYPE memory_resident_bytes gauge",
         _line("memory_resident_bytes", resident_bytes()),
-    ]
-    answered = [
-        (endpoint, status, one)
-        for endpoint, statuses in store.state["requests"].get("", {}).items()
-        for status, one in statuses.items()
     ]
     for name, kind, about, field, factor in (
         ("rest_responses_total", "counter", "total number of responses", "count", 1),
