@@ -7,7 +7,6 @@ import contextlib
 import gc
 import importlib
 import logging
-import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 import pages
-from adapters.core import AdapterError, adapter_classes
+from adapters.core import adapter_classes
 from api import create_api
 from api.web import signin
 from api.web.gate import Gate
@@ -25,7 +24,7 @@ from api.web.headers import Headers
 from api.web.redirects import srs_routes
 from operations import background, platform, sessions
 from operations.settings import Settings
-from pages.widgets import session
+from pages.widgets import incident
 from pages.widgets.page import all_pages
 from pages.widgets.shell import HOME
 
@@ -33,23 +32,6 @@ log = logging.getLogger("pilothouse")
 
 # A first table or chart would otherwise pay for these: over a second.
 _HEAVY = ("pandas", "pyarrow", "pyarrow.lib", "plotly.graph_objects", "streamlit.elements.arrow")
-
-
-def script_error(error: BaseException) -> bool:
-    """Show a calm card with an incident number; the traceback goes to the server's log alone."""
-    if isinstance(error, AdapterError):
-        with contextlib.suppress(Exception):
-            session.failed(error)
-        return True
-    incident = secrets.token_hex(4)
-    log.error("incident %s on a page", incident, exc_info=error)
-    with contextlib.suppress(Exception):
-        st.html(
-            "<div class='ph-empty' role='alert'><b>This part of the page failed</b>The rest of the console "
-            "works. Reload to try again; if it stays, give the incident number "
-            f"<code>{incident}</code> to whoever runs it.</div>"
-        )
-    return True
 
 
 @contextlib.asynccontextmanager
@@ -92,5 +74,5 @@ app = st.App(
             also_open=frozenset(addresses),
         ),
     ],
-    on_script_error=script_error,
+    on_script_error=incident.show,
 )
