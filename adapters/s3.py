@@ -28,6 +28,7 @@ from adapters.core.model import Category, Health, Metric, Service, Setting, Stat
 from adapters.core.redact import redact
 
 COUNT_EVERY_S = 600.0
+COUNT_AGAIN_S = 60.0
 COUNT_PAGES = 50
 COUNT_SECONDS = 30.0
 FIRST_WAIT_S = 0.5
@@ -228,10 +229,14 @@ class S3(Adapter[S3Config]):
             http.close()
 
     def _count(self, done: threading.Event) -> None:
-        # A count that fails leaves the last one in place; its age is shown beside it.
-        with suppress(AdapterError), deadline(COUNT_SECONDS):
-            self._usage = self._ask_minio() or self._list()
-        done.set()
+        # A count that fails leaves the last one in place, with its age beside it, and is tried again sooner.
+        try:
+            with deadline(COUNT_SECONDS):
+                self._usage = self._ask_minio() or self._list()
+        except AdapterError:
+            self._due = time.monotonic() + COUNT_AGAIN_S
+        finally:
+            done.set()
 
     def _ask_minio(self) -> Usage | None:
         with suppress(AdapterError):

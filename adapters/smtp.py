@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydantic import Field, SecretStr
 
@@ -169,6 +169,8 @@ class SMTP(Adapter[SMTPConfig]):
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except TimedOut as error:
+            raise TimedOut("The mail server did not answer in time.", detail=error.detail) from error
         except AdapterError:
             raise
         except smtplib.SMTPAuthenticationError as error:
@@ -232,6 +234,11 @@ class _Lines:
 
 
 class _Bounded(smtplib.SMTP):
+    def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> tuple[int, bytes]:
+        # smtplib checks certificates against the host its constructor was given, and ours connects later.
+        self._host = host
+        return super().connect(host, port, source_address)
+
     def getreply(self) -> tuple[int, bytes]:
         if self.file is None and self.sock is not None:
             self.file = _Lines(self.sock.makefile("rb"))

@@ -136,8 +136,11 @@ class Temporal(Adapter[TemporalConfig]):
                 return aio.run(self._with_client(work))
             except Rejected:
                 raise
-            except AdapterError:
+            except TimedOut as error:
                 self.close()  # a client that failed may hold a broken connection: the next call makes a new one
+                raise TimedOut("Temporal did not answer in time.", detail=error.detail) from error
+            except AdapterError:
+                self.close()
                 raise
 
     def close(self) -> None:
