@@ -6,6 +6,7 @@ from typing import NoReturn
 from urllib.parse import quote, urlsplit
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from adapters.core import AdapterError
 from operations import platform as platforms
@@ -33,6 +34,10 @@ def actor() -> Actor:
     """The signed-in person. Without one the run ends with the card that leads back to signing in."""
     who = present()
     if who is None:
+        context = get_script_run_ctx()
+        if context is not None and context.fragment_ids_this_run:
+            # A live part noticed first: the whole page gives way to the card, not that part alone.
+            st.rerun(scope="app")
         signed_out()
     return who
 
