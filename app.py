@@ -17,7 +17,7 @@ from starlette.routing import Mount
 
 import pages
 from adapters.core import adapter_classes
-from api import create_api
+from api import create_api, metrics
 from api.web import signin
 from api.web.gate import Gate
 from api.web.headers import Headers
@@ -62,6 +62,7 @@ app = st.App(
     lifespan=lifespan,
     routes=[
         Mount("/api/v2", create_api(assembled)),
+        metrics.route(assembled),
         *signin.routes(assembled, {f"/{page.url}": page.title for page in all_pages().values()}),
         *srs_routes(addresses),
     ],
