@@ -1,0 +1,10 @@
+"""Rate limits that are administered elsewhere and obeyed here.
+
+Depends on redis-py only. See docs/limiter.md.
+"""
+
+from limiter.model import Decision, KeyPolicies, Mode, OnFailure, Rule, Scope
+from limiter.resolve import Effective, resolve
+from limiter.sync import Limiter
+
+__all__ = ["Decision", "Effective", "KeyPolicies", "Limiter", "Mode", "OnFailure", "Rule", "Scope", "resolve"]

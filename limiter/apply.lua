@@ -1,0 +1,32 @@
+-- Bring one key's policies to a newer version; what is older than what is stored is ignored.
+-- KEYS: config, overrides, changes. ARGV: version, base document ('' leaves it, '-' removes it), channel, message,
+-- then pairs of override name and document ('' removes it).
+-- Answer {revision, 1 when anything changed}. The revision grows with every change, across restarts too.
+local version = tonumber(ARGV[1])
+local t = redis.call('TIME')
+local stored = tonumber(redis.call('ZSCORE', KEYS[3], '@') or '0')
+local revision = math.max(t[1] * 1000000 + t[2], stored + 1)
+local changed = false
+if ARGV[2] ~= '' then
+  local known = tonumber(redis.call('ZSCORE', KEYS[3], '@base') or '-1')
+  if version > known then
+    if ARGV[2] == '-' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2]) end
+    redis.call('ZADD', KEYS[3], version, '@base')
+    changed = true
+  end
+end
+for i = 5, #ARGV, 2 do
+  local known = redis.call('HGET', KEYS[2], ARGV[i])
+  if not known or version > cjson.decode(known).version then
+    local document = ARGV[i + 1]
+    if document == '' then document = string.format('{"version":%.0f,"deleted":true}', version) end
+    redis.call('HSET', KEYS[2], ARGV[i], document)
+    redis.call('ZADD', KEYS[3], revision, ARGV[i])
+    changed = true
+  end
+end
+if not changed then return {string.format('%.0f', stored), 0} end
+if stored == 0 then redis.call('ZADD', KEYS[3], revision, '@epoch') end
+redis.call('ZADD', KEYS[3], revision, '@')
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+return {string.format('%.0f', revision), 1}

@@ -1,0 +1,91 @@
+-- One decision: read the two windows, admit or not, write the counter and the console's statistics.
+-- KEYS: counter, minute, hour, top, near, blocked, signals: all with one hash tag.
+-- ARGV: limit (-1 unlimited), window ms, mode (H, S, W), warn percent, valid from ms, valid until ms (-1 none),
+--       key, subject, source, hour ttl s, minute ttl s, cost, now ms ('' = server's clock), peek ('1' writes nothing)
+-- Answer "status:current:previous:index:now:over": 1 admitted, 0 blocked, 2 resolved for another time.
+local now
+if ARGV[13] == '' then
+  local t = redis.call('TIME')
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
+else
+  now = tonumber(ARGV[13])
+end
+if now < tonumber(ARGV[5]) or (ARGV[6] ~= '-1' and now >= tonumber(ARGV[6])) then
+  return string.format('2:0:0:0:%.0f:0', now)
+end
+local limit, window, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[12])
+local stored = redis.call('HMGET', KEYS[1], 'i', 'c', 'p', 'n', 'v')
+local present = math.floor(now / window)
+local index, current, previous = tonumber(stored[1]), tonumber(stored[2]) or 0, tonumber(stored[3]) or 0
+local fresh = false
+if not index then
+  index, fresh = present, true
+elseif present > index then
+  previous = present == index + 1 and current or 0
+  index, current, fresh = present, 0, true
+end
+local gone = math.min(math.max(now - index * window, 0), window)
+local before = math.floor(previous * (window - gone) / window) + current
+local after = before + cost
+local over = 0
+if limit >= 0 and after > limit then over = math.min(cost, after - limit) end
+if ARGV[14] == '1' then
+  return string.format('1:%.0f:%.0f:%.0f:%.0f:0', current, previous, index, now)
+end
+local key, subject = ARGV[7], ARGV[8]
+if over > 0 and (ARGV[3] == 'H' or limit == 0) then
+  if redis.call('HINCRBY', KEYS[2], key .. '|b', 1) == 1 then redis.call('EXPIRE', KEYS[2], ARGV[11]) end
+  if redis.call('HINCRBY', KEYS[3], 'b|' .. key .. '|' .. subject, cost) == cost then
+    redis.call('EXPIRE', KEYS[3], ARGV[10])
+  end
+  redis.call('LPUSH', KEYS[6], string.format('%.0f|%.0f|%.0f|%.0f|', now, limit, before, cost)
+    .. key .. '|' .. ARGV[9] .. '|' .. subject)
+  redis.call('LTRIM', KEYS[6], 0, 99)
+  return string.format('0:%.0f:%.0f:%.0f:%.0f:%.0f', current, previous, index, now, over)
+end
+current = current + cost
+if fresh then
+  redis.call('HSET', KEYS[1], 'i', index, 'c', current, 'p', previous)
+  redis.call('PEXPIRE', KEYS[1], 2 * window + 60000)
+else
+  redis.call('HSET', KEYS[1], 'c', current)
+end
+local outcome = '|a'
+if over > 0 then
+  outcome = ARGV[3] == 'S' and '|s' or '|w'
+  redis.call('HINCRBY', KEYS[3], 'o|' .. key .. '|' .. subject, over)
+end
+if redis.call('HINCRBY', KEYS[2], key .. outcome, 1) == 1 then redis.call('EXPIRE', KEYS[2], ARGV[11]) end
+if redis.call('HINCRBY', KEYS[3], 'a|' .. key .. '|' .. subject, cost) == cost then
+  redis.call('HINCRBY', KEYS[3], 'n|' .. key, 1)
+  redis.call('EXPIRE', KEYS[3], ARGV[10])
+end
+local member = ARGV[2] .. '|' .. subject
+if limit > 0 then
+  -- Written when the share moves by a whole percent: often enough to rank, seldom enough to cost nothing.
+  local share = math.floor(after * 100 / limit)
+  if fresh or share ~= math.floor(before * 100 / limit) then
+    if redis.call('ZADD', KEYS[4], after, member) == 1 then redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -51) end
+    if redis.call('ZADD', KEYS[5], share, member) == 1 then redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -51) end
+    if fresh then
+      redis.call('EXPIRE', KEYS[4], ARGV[10])
+      redis.call('EXPIRE', KEYS[5], ARGV[10])
+    end
+    local mark
+    if over > 0 then
+      if tonumber(stored[5]) ~= index then mark = 'v' end
+    elseif after * 100 >= limit * ARGV[4] then
+      if tonumber(stored[4]) ~= index then mark = 'n' end
+    end
+    if mark then
+      redis.call('HSET', KEYS[1], mark, index)
+      redis.call('XADD', KEYS[7], 'MAXLEN', '~', 200, '*', 'at', string.format('%.0f', now), 'key', key,
+        'subject', subject, 'kind', mark == 'v' and 'over' or 'near', 'limit', limit, 'used', after,
+        'mode', ARGV[3], 'source', ARGV[9])
+    end
+  end
+elseif fresh or current % 16 < cost then
+  if redis.call('ZADD', KEYS[4], after, member) == 1 then redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -51) end
+  if fresh then redis.call('EXPIRE', KEYS[4], ARGV[10]) end
+end
+return string.format('1:%.0f:%.0f:%.0f:%.0f:%.0f', current, previous, index, now, over)

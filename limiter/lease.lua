@@ -1,0 +1,74 @@
+-- Take a block of permits and settle the last one. KEYS as in decide.lua.
+-- ARGV 1-11 as in decide.lua, 12 least needed, 13 now ms or '', 14 most wanted, 15 units to give back,
+-- 16 index of the window they came from, 17-20 decisions made locally: allowed, soft, warned, blocked, 21 over.
+-- Answer as decide.lua, with the units granted as a seventh field. With 12 = 0 only settles.
+local now
+if ARGV[13] == '' then
+  local t = redis.call('TIME')
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
+else
+  now = tonumber(ARGV[13])
+end
+local key, subject = ARGV[7], ARGV[8]
+local limit, window, need = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[12])
+local wanted, back, from = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
+local stored = redis.call('HMGET', KEYS[1], 'i', 'c', 'p')
+local present = math.floor(now / window)
+local index, current, previous = tonumber(stored[1]), tonumber(stored[2]) or 0, tonumber(stored[3]) or 0
+if not index then
+  index = present
+elseif present > index then
+  previous = present == index + 1 and current or 0
+  index, current = present, 0
+end
+if back > 0 then
+  if from == index then current = math.max(current - back, 0)
+  elseif from == index - 1 then previous = math.max(previous - back, 0) end
+  redis.call('HINCRBY', KEYS[3], 'a|' .. key .. '|' .. subject, -back)
+end
+local outcomes = {'a', 's', 'w', 'b'}
+for i = 1, 4 do
+  local n = tonumber(ARGV[16 + i])
+  if n > 0 and redis.call('HINCRBY', KEYS[2], key .. '|' .. outcomes[i], n) == n then
+    redis.call('EXPIRE', KEYS[2], ARGV[11])
+  end
+end
+if tonumber(ARGV[21]) > 0 then redis.call('HINCRBY', KEYS[3], 'o|' .. key .. '|' .. subject, ARGV[21]) end
+local status, granted = 1, 0
+local gone = math.min(math.max(now - index * window, 0), window)
+local used = math.floor(previous * (window - gone) / window) + current
+if need > 0 then
+  if now < tonumber(ARGV[5]) or (ARGV[6] ~= '-1' and now >= tonumber(ARGV[6])) then
+    status = 2
+  else
+    granted = wanted
+    if limit == 0 then granted = 0
+    elseif limit > 0 and ARGV[3] == 'H' then granted = math.max(math.min(wanted, limit - used), 0) end
+    if granted < need then granted, status = 0, 0 end
+  end
+end
+current = current + granted
+redis.call('HSET', KEYS[1], 'i', index, 'c', current, 'p', previous)
+redis.call('PEXPIRE', KEYS[1], 2 * window + 60000)
+if granted > 0 then
+  if redis.call('HINCRBY', KEYS[3], 'a|' .. key .. '|' .. subject, granted) == granted then
+    redis.call('HINCRBY', KEYS[3], 'n|' .. key, 1)
+    redis.call('EXPIRE', KEYS[3], ARGV[10])
+  end
+  local member = ARGV[2] .. '|' .. subject
+  if redis.call('ZADD', KEYS[4], used + granted, member) == 1 then redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -51) end
+  redis.call('EXPIRE', KEYS[4], ARGV[10])
+  if limit > 0 then
+    local share = math.floor((used + granted) * 100 / limit)
+    if redis.call('ZADD', KEYS[5], share, member) == 1 then redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -51) end
+    redis.call('EXPIRE', KEYS[5], ARGV[10])
+  end
+elseif status == 0 then
+  if redis.call('HINCRBY', KEYS[3], 'b|' .. key .. '|' .. subject, need) == need then
+    redis.call('EXPIRE', KEYS[3], ARGV[10])
+  end
+  redis.call('LPUSH', KEYS[6], string.format('%.0f|%.0f|%.0f|%.0f|', now, limit, used, need)
+    .. key .. '|' .. ARGV[9] .. '|' .. subject)
+  redis.call('LTRIM', KEYS[6], 0, 99)
+end
+return string.format('%d:%.0f:%.0f:%.0f:%.0f:0:%.0f', status, current, previous, index, now, granted)
