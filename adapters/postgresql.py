@@ -93,7 +93,7 @@ class PostgreSQL(Adapter[PostgreSQLConfig]):
         return Health(State.HEALTHY, "Answers, and takes writes.", version)
 
     def metrics(self) -> Sequence[Metric]:
-        """Latency (headline), connections, size, cache hit, rates, age of things. In a few round trips, cheap with any number of tables."""
+        """Latency (headline), connections, size, cache hit, rates, ages; cheap with any number of tables."""
         with self._pool.connection() as connection:  # the round trip alone, without opening a connection
             start = time.perf_counter()
             connection.execute("SELECT 1")

@@ -11,19 +11,15 @@ from functools import cached_property
 from typing import Any
 
 import redis
-import redis.connection as wire
 from pydantic import Field, SecretStr
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from adapters.core.adapter import Adapter, ServiceConfig
-from adapters.core.deadline import cut_off, deadline, remaining
+from adapters.core.deadline import deadline, remaining
 from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unexpected, Unreachable
-from adapters.core.http import MAX_BODY_BYTES
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit
 from adapters.core.redact import redact
+from adapters.redis_client.connection import bounded_pool
 
-MAX_CONNECTIONS = 4
 SETTINGS_SHOWN = 500
 NEARLY_FULL_PERCENT = 95.0
 
@@ -37,56 +33,6 @@ class RedisConfig(ServiceConfig):
         description="redis://user:password@host:port/database, rediss:// for TLS; the console's own where not set.",
         json_schema_extra={"required": True},
     )
-
-
-class _Capped:
-    """A socket that stops reading once one answer is larger than 8 MiB; otherwise the socket itself."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self.seen = 0
-
-    def recv(self, size: int, *flags: int) -> bytes:
-        data: bytes = self._sock.recv(size, *flags)
-        self.seen += len(data)
-        if self.seen > MAX_BODY_BYTES:
-            self._sock.shutdown(2)
-            raise Unexpected(
-                "The answer of Redis is larger than 8 MiB and was cut off.", detail=f"over {self.seen} bytes"
-            )
-        return data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-
-class _Bounded:
-    """A connection each of whose answers arrives within the present deadline, however slowly it drips."""
-
-    _sock: Any
-
-    def _connect(self) -> Any:
-        return _Capped(super()._connect())  # type: ignore[misc]
-
-    def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        self._sock.seen = 0
-        with cut_off(lambda: self._sock.shutdown(2)):
-            return super().read_response(*args, **kwargs)  # type: ignore[misc]
-
-
-class _Tcp(_Bounded, wire.Connection):
-    pass
-
-
-class _Tls(_Bounded, wire.SSLConnection):
-    pass
-
-
-class _Unix(_Bounded, wire.UnixDomainSocketConnection):
-    pass
-
-
-_KINDS: dict[type, type] = {wire.SSLConnection: _Tls, wire.UnixDomainSocketConnection: _Unix}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,25 +79,9 @@ class Redis(Adapter[RedisConfig]):
         self.require_config()
         assert self.config.url is not None
         try:
-            options = dict(wire.parse_url(self.config.url.get_secret_value()))  # type: ignore[no-untyped-call]
+            return redis.Redis(connection_pool=bounded_pool(self.config.url.get_secret_value()))
         except ValueError as error:
             raise Rejected("The address of Redis is not a redis:// address.", detail=self._redact(error)) from error
-        kind = _KINDS.get(options.pop("connection_class", wire.Connection), _Tcp)
-        pool = wire.BlockingConnectionPool(  # type: ignore[no-untyped-call]
-            connection_class=kind,
-            max_connections=MAX_CONNECTIONS,
-            timeout=2,
-            socket_connect_timeout=1.0,
-            socket_timeout=2.5,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-            health_check_interval=0,
-            decode_responses=True,
-            encoding_errors="replace",
-            **options,
-        )
-        return redis.Redis(connection_pool=pool)
 
     def health(self) -> Health:
         """PING and INFO; degraded where saving, memory or the link to a primary are in trouble."""

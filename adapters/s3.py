@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import boto3
 import httpx
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -26,6 +23,8 @@ from adapters.core.http import client as http_client
 from adapters.core.http import request
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit, utcnow
 from adapters.core.redact import redact
+from adapters.s3_client.session import BoundedSession
+from adapters.s3_client.usage import Bucket, Usage, total
 
 COUNT_EVERY_S = 600.0
 COUNT_AGAIN_S = 60.0
@@ -48,55 +47,6 @@ class S3Config(ServiceConfig):
     bucket: str | None = Field(
         None, title="Bucket", description="The platform's bucket; all that the key sees if not set."
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """One bucket; sizes in bytes and objects where they were counted."""
-
-    name: str
-    objects: int | None = None
-    size_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What is stored, as counted at one time."""
-
-    size_bytes: int
-    objects: int
-    complete: bool
-    """False where the count stopped at its bound: then the numbers are lower bounds."""
-    source: str
-    """"server" (MinIO's own metrics) or "listing"."""
-    counted_at: str
-    buckets: tuple[Bucket, ...] = ()
-
-
-class _Session:
-    """botocore's HTTP session, over the console's client: total deadline, size cap, no proxies from outside."""
-
-    def __init__(self, http: httpx.Client) -> None:
-        self._http = http
-
-    def send(self, prepared: AWSPreparedRequest) -> AWSResponse:
-        headers = {key: _text(value) for key, value in prepared.headers.items()}
-        answer = self._http.request(prepared.method, prepared.url, headers=headers, content=prepared.body)
-        return AWSResponse(prepared.url, answer.status_code, answer.headers, _Body(answer.content))
-
-    def close(self) -> None:
-        self._http.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Body:
-    content: bytes
-
-    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
-        yield self.content
-
-    def read(self, *_: Any, **__: Any) -> bytes:
-        return self.content
 
 
 class S3(Adapter[S3Config]):
@@ -141,7 +91,7 @@ class S3(Adapter[S3Config]):
         )
         # botocore's own session bounds each read only; the endpoint takes any object with send() and close().
         client._endpoint.http_session.close()
-        client._endpoint.http_session = _Session(self._http)
+        client._endpoint.http_session = BoundedSession(self._http)
         return client
 
     def health(self) -> Health:
@@ -242,8 +192,8 @@ class S3(Adapter[S3Config]):
         with suppress(AdapterError):
             text = request(self._http, "GET", MINIO_METRICS, expect=str, service="MinIO")
             size, objects = (
-                _sum(text, "minio_cluster_usage_total_bytes"),
-                _sum(text, "minio_cluster_usage_object_total"),
+                total(text, "minio_cluster_usage_total_bytes"),
+                total(text, "minio_cluster_usage_object_total"),
             )
             if size is not None and objects is not None:
                 return Usage(int(size), int(objects), True, "server", _now())
@@ -268,8 +218,8 @@ class S3(Adapter[S3Config]):
                     break
                 token = {"ContinuationToken": page["NextContinuationToken"]}
             counted.append(Bucket(bucket.name, objects, size))
-        total, number = sum(b.size_bytes or 0 for b in counted), sum(b.objects or 0 for b in counted)
-        return Usage(total, number, complete, "listing", _now(), tuple(counted))
+        size_bytes, number = sum(b.size_bytes or 0 for b in counted), sum(b.objects or 0 for b in counted)
+        return Usage(size_bytes, number, complete, "listing", _now(), tuple(counted))
 
     @contextmanager
     def _asking(self) -> Iterator[Any]:
@@ -317,16 +267,6 @@ def _optional(call: Any, bucket: str, pick: str) -> str:
             return "not allowed to see" if status == 403 else "not set"
         raise
     return redact(value)[:500] if value else "not set"
-
-
-def _sum(text: str, name: str) -> float | None:
-    """Sum of a metric over its labels in Prometheus text; None where it is absent."""
-    rows = re.findall(rf"^{name}(?:\{{[^}}\n]*\}})? ([0-9.eE+-]+)", text, re.MULTILINE)
-    return sum(float(row) for row in rows) if rows else None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _now() -> str:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
 
 from pydantic import Field, SecretStr
 
@@ -19,10 +18,9 @@ from adapters.core.deadline import cut_off, deadline, remaining
 from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unexpected, Unreachable
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit
 from adapters.core.redact import redact
+from adapters.smtp_client import connection
 
 FRESH_S = 2.0
-CONNECT_SECONDS = 1.0
-MAX_SAID_BYTES = 64 * 1024
 
 
 class SMTPConfig(ServiceConfig):
@@ -114,8 +112,9 @@ class SMTP(Adapter[SMTPConfig]):
     def converse(self) -> Conversation:
         """One whole conversation, without sending mail. Raises AdapterError."""
         self.require_config()
+        config = self.config
         with deadline(), self._translated():
-            client = _client(self.config)
+            client = connection.client(implicit_tls=config.implicit_tls, verify_tls=config.verify_tls)
             try:
                 with cut_off(lambda: client.sock.shutdown(socket.SHUT_RDWR) if client.sock else None):
                     said = self._talk(client)
@@ -138,7 +137,7 @@ class SMTP(Adapter[SMTPConfig]):
                 )
             if client.sock is not None:
                 client.sock.settimeout(remaining())  # a TLS handshake counts this over its whole length
-            client.starttls(context=_tls(config))
+            client.starttls(context=connection.tls(verify=config.verify_tls))
             client.ehlo()
         if config.username:
             client.login(config.username, config.password.get_secret_value() if config.password else "")
@@ -205,64 +204,3 @@ def _out_of_time() -> bool:
     except TimedOut:
         return True
     return False
-
-
-def _tls(config: SMTPConfig) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not config.verify_tls:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-class _Lines:
-    """The lines a server says, at most 64 KiB of them in one conversation."""
-
-    def __init__(self, inner: BinaryIO) -> None:
-        self._inner = inner
-        self._seen = 0
-
-    def readline(self, limit: int = -1) -> bytes:
-        line = self._inner.readline(limit)
-        self._seen += len(line)
-        if self._seen > MAX_SAID_BYTES:
-            raise Unexpected("The mail server never stops talking and was cut off.", detail=f"over {self._seen} bytes")
-        return line
-
-    def close(self) -> None:
-        self._inner.close()
-
-
-class _Bounded(smtplib.SMTP):
-    def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> tuple[int, bytes]:
-        # smtplib checks certificates against the host its constructor was given, and ours connects later.
-        self._host = host
-        return super().connect(host, port, source_address)
-
-    def getreply(self) -> tuple[int, bytes]:
-        if self.file is None and self.sock is not None:
-            self.file = _Lines(self.sock.makefile("rb"))
-        return super().getreply()
-
-
-class _Client(_Bounded):
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        return _connected(host, port)
-
-
-class _TlsClient(_Bounded, smtplib.SMTP_SSL):
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        return self.context.wrap_socket(_connected(host, port), server_hostname=host)
-
-
-def _connected(host: str, port: int) -> socket.socket:
-    sock = socket.create_connection((host, port), min(CONNECT_SECONDS, remaining()))
-    sock.settimeout(remaining())
-    return sock
-
-
-def _client(config: SMTPConfig) -> smtplib.SMTP:
-    # The name said in EHLO: the fully qualified one would need a DNS question without a deadline.
-    if config.implicit_tls:
-        return _TlsClient(local_hostname="pilothouse", context=_tls(config))
-    return _Client(local_hostname="pilothouse")

@@ -1,0 +1,1 @@
+"""How the MCP adapter asks one server."""

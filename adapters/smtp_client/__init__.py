@@ -1,0 +1,1 @@
+"""How the SMTP adapter holds a conversation to the deadline and to a size."""
