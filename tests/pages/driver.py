@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
+from operations import sessions
 from operations.platform import Platform
 from pages.widgets.page import all_pages
 from pages.widgets.shell import HOME
@@ -17,7 +19,15 @@ SECONDS = 30
 
 def signed_in(platform: Platform, *roles: str) -> str:
     """Session id of a new person with these roles."""
-    raise AssertionError
+    who = "-".join(roles) or "nobody"
+    claims = {
+        "sub": f"person-{who}",
+        "name": f"Person {who}",
+        "email": f"{who}@example.test",
+        "realm_access": {"roles": list(roles)},
+        "exp": time.time() + 3600,
+    }
+    return sessions.create(platform, claims, {})
 
 
 def opened(slug: str, sid: str | None, query: Mapping[str, str] | None = None) -> AppTest:
