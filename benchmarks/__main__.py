@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 
-from benchmarks import browser, calls, limits, pages, probes
+from benchmarks import browser, calls, limiter, pages, probes
 from benchmarks.console import Console, settle
 from benchmarks.table import show
 
@@ -38,7 +38,7 @@ def main() -> int:
             if "browser" in wanted:
                 show("In a real browser", browser.rows(console))
     if "limits" in wanted:
-        show("Rate limits", limits.rows())
+        show("Rate limits", limiter.run())
     return 0
 
 
