@@ -118,13 +118,15 @@ def _end(view: View, found: Sequence[Session]) -> None:
         roles = ", ".join(role.replace("_", " ") for role in roles_with(Permission.INFRA_OPERATE))
         st.markdown(f":gray[:material/lock: Ending a session needs the role {roles}.]")
         return
-    known = {f"{s.pid}@{s.backend_start.isoformat()}": s for s in found}
-    label = {key: f"{s.pid} · {s.user}@{s.database} · {s.application or s.client}" for key, s in known.items()}
+    # The label carries the moment the session began, so that one that took over its number is another choice.
+    known = {
+        f"{s.pid} · {s.user}@{s.database} · {s.application or s.client} · since {s.backend_start:%H:%M:%S.%f}": s
+        for s in found
+    }
     pick, cancel, terminate = st.columns([4, 1, 1], vertical_alignment="bottom")
     with pick:
         chosen = st.selectbox(
-            "End a session", list(known), index=None, format_func=lambda key: label.get(key, "ended"),
-            placeholder="Choose a session", key="pg_end_pick",
+            "End a session", list(known), index=None, placeholder="Choose a session", key="pg_end_pick",
         )  # fmt: skip
     session = known.get(chosen) if chosen else None
     with cancel:

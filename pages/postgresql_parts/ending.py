@@ -42,8 +42,10 @@ def ask(target: Session | None, *, terminate: bool) -> None:
 def dialog() -> None:
     """Draw the dialog while one is asked for; called from the page, outside of the parts that redraw themselves."""
     asked = _ending()
-    if asked.target is not None:
-        _dialog(asked.target, asked.terminate)
+    # Taken once: an open dialog redraws itself alone, and must not come back after leaving the page.
+    target, asked.target = asked.target, None
+    if target is not None:
+        _dialog(target, asked.terminate)
 
 
 def result() -> None:
@@ -54,11 +56,7 @@ def result() -> None:
         asked.said = ""
 
 
-def _dismissed() -> None:
-    _ending().target = None
-
-
-@st.dialog("End a session", on_dismiss=_dismissed)
+@st.dialog("End a session")
 def _dialog(target: Session, terminate: bool) -> None:
     verb = "Terminate" if terminate else "Cancel"
     happens = (
@@ -99,6 +97,5 @@ def _dialog(target: Session, terminate: bool) -> None:
 
 
 def _finish(said: str) -> None:
-    asked = _ending()
-    asked.target, asked.said = None, said
+    _ending().said = said
     st.rerun()
