@@ -208,6 +208,23 @@ class Database:
                 old.dispose()
             return self.pool
 
+    def dedicated(self, application_name: str, *, options: str = "") -> psycopg.Connection[Any]:
+        """A connection of its own, outside the pool, in autocommit. Raises StoreUnavailable."""
+        args = connect_args(application_name, self.pool.statement_timeout_ms)
+        args["options"] += f" {options}"
+        with translated():
+            return psycopg.connect(self.dsn.get_secret_value(), autocommit=True, **args)
+
+    @contextmanager
+    def guarded(self, connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+        """Cut a dedicated connection off when the block takes longer than ``seconds``."""
+        self._watchdog.watch(connection, seconds)
+        try:
+            with translated():
+                yield
+        finally:
+            self._watchdog.release(connection)
+
     def pool_status(self) -> dict[str, int]:
         """Connections of our pool now: size, checked_out, idle, overflow."""
         pool: Any = self.engine.pool

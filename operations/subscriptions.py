@@ -30,7 +30,7 @@ class Tier:
 
 
 def tiers(platform: Platform, actor: Actor) -> list[Tier]:
-    """Every tier in order of rank, with how many tenants are on it. Raises access.Forbidden without platform:tenants."""
+    """Every tier by rank, with how many tenants are on it. Raises access.Forbidden without platform:tenants."""
     access.require(actor, Permission.TENANTS_VIEW)
     counted = select(func.count()).where(Tenant.tier_code == TierRow.code).correlate(TierRow).scalar_subquery()
     query = select(

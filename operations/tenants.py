@@ -101,6 +101,6 @@ def usage(platform: Platform, actor: Actor, tenant_id: str, days: int = 30) -> d
     )
     found: dict[str, list[UsageDay]] = {}
     with platform.database.session() as session:
-        for key, *row in session.execute(query):
-            found.setdefault(key, []).append(UsageDay(*row))
+        for key, day, amount, over, blocked in session.execute(query):
+            found.setdefault(key, []).append(UsageDay(day, amount, over, blocked))
     return found
