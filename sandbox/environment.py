@@ -2,7 +2,7 @@
 
 Runs on whatever Python the machine has, to say clearly when that is too old: no newer syntax in here.
 """
-# ruff: noqa: PTH, UP
+# ruff: noqa: PTH100, PTH110, PTH112, PTH118, PTH120, PTH123, UP021, UP031
 
 import hashlib
 import os

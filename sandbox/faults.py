@@ -101,6 +101,8 @@ class _Client(asyncio.Protocol):
         self.fault: Fault | None = None
         self.reply: replies.Reply | None = None
         self.established = False
+        self.early = b""
+        self.ended = False
         self.writable = asyncio.Event()
         self.writable.set()
         self.task: asyncio.Task[None] | None = None
@@ -130,6 +132,11 @@ class _Client(asyncio.Protocol):
             upstream.abort()
             return
         self.upstream = upstream
+        if self.early:
+            upstream.write(self.early)
+            self.early = b""
+        if self.ended:
+            upstream.write_eof()
         self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -143,6 +150,8 @@ class _Client(asyncio.Protocol):
         traffic.requests += self.proxy.counts(data)
         if self.upstream is not None:
             self.upstream.write(data)
+        else:
+            self.early += data  # some loops deliver a first chunk although reading is paused
 
     def from_service(self, data: bytes) -> None:
         if self.fault is None:
@@ -157,10 +166,13 @@ class _Client(asyncio.Protocol):
                 _reset(self.transport)
 
     def eof_received(self) -> bool:
-        if self.fault is None and self.upstream is not None and self.upstream.can_write_eof():
+        if self.fault is not None:
+            return False
+        if self.upstream is None:
+            self.ended = True
+        elif self.upstream.can_write_eof() and not self.upstream.is_closing():
             self.upstream.write_eof()
-            return True
-        return False
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self.proxy.clients.discard(self)

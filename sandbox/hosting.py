@@ -57,18 +57,21 @@ async def serve_until_signalled(apps: Sequence[tuple[Any, int]], stop: asyncio.E
         task.result()
 
 
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run ``work`` on the fastest loop there is; a sandbox error is one sentence and exit code 1."""
     from sandbox.processes import SandboxError, disk_full
 
     try:
-        import uvloop
-
-        runner: Any = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    except ImportError:
-        runner = asyncio.Runner()
-    try:
-        with runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(work)
     except KeyboardInterrupt:
         sys.exit(0)

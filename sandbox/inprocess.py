@@ -48,7 +48,7 @@ class Services:
         self._servers: list[tuple[hosting.Server, Any]] = []
         self._s3: Any = None
         self._lock = threading.RLock()
-        self._loop = asyncio.new_event_loop()
+        self._loop = hosting.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sandbox-services", daemon=True)
         self._thread.start()
 

@@ -1,4 +1,4 @@
-"""A whole sandbox as a person starts it: up, down without a trace, up again where it was; and what it says when it cannot."""
+"""A whole sandbox as a person starts it: up, down without a trace, up again; and what it says when it cannot."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def test_up_down_and_up_again(tmp_path: Path, runs: list[Run], capsys: pytest.Ca
 
     endpoints = first.endpoints()
     assert set(endpoints) == {
-        "console", "postgresql", "redis", "temporal", "qdrant", "keycloak", "lago", "somabrain", "whisper", "kokoro", "mcp",
-        "s3", "smtp", "mailbox", "control",
+        "console", "postgresql", "redis", "temporal", "qdrant", "keycloak", "lago", "somabrain", "whisper", "kokoro",
+        "mcp", "s3", "smtp", "mailbox", "control",
     }  # fmt: skip
     with psycopg.connect(endpoints["postgresql"]) as connection:
         assert connection.execute("SELECT count(*) FROM tenants").fetchone() == (40,)
@@ -171,7 +171,7 @@ def _faults_work(folder: Path, endpoints: dict[str, Any]) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
         control("GET", "/faults", bearer="wrong")
     for path, body in (("/faults/nothing", {"fault": None}), ("/faults/lago", {"fault": "boil"})):
-        with pytest.raises(urllib.error.HTTPError, match="404|422"):
+        with pytest.raises(urllib.error.HTTPError, match=r"404|422"):
             control("PUT", path, body)
     assert control("PUT", "/faults/lago", {"fault": "refuse"})["lago"] == "refuse"
     assert not answers(_port(endpoints["lago"]))
@@ -226,7 +226,7 @@ def test_a_taken_port_is_said(tmp_path: Path) -> None:
 
 def test_nonsense_in_the_environment_is_said(tmp_path: Path) -> None:
     assert "SEED must be" in refused(tmp_path / "box", SEED="many")
-    assert "PORT must be" in refused(tmp_path / "box", **{"PORT": "http"})
+    assert "PORT must be" in refused(tmp_path / "box", PORT="http")
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"format": 1}', b"\xff\xfe"])
