@@ -9,7 +9,7 @@ import sys
 
 from pydantic import ValidationError
 
-from operations.background import start_background
+from operations import background
 from operations.platform import Platform
 from operations.settings import Settings, explain
 from workflows import worker
@@ -32,10 +32,11 @@ def main() -> int:
         print(explain(error), file=sys.stderr)
         return 1
     platform = Platform(settings)
+    running = background.start(platform)
     try:
-        with start_background(platform):
-            asyncio.run(_work(platform))
+        asyncio.run(_work(platform))
     finally:
+        running.stop()
         platform.close()
     return 0
 
