@@ -29,10 +29,10 @@ STANDINS = {
     "lago": "sandbox.standins.lago",
     "qdrant": "sandbox.standins.qdrant",
     "somabrain": "sandbox.standins.somabrain",
-    "whisper": "sandbox.standins.whisper",
-    "kokoro": "sandbox.standins.kokoro",
+    "whisper": "sandbox.standins.voice",
+    "kokoro": "sandbox.standins.voice",
 }
-"""Service -> module with ``create``."""
+"""Service -> module with ``create``. A module that serves several is told which by ``service=``."""
 MCP_SERVERS = ("calendar", "files")
 PROTOCOLS = {"postgresql": "postgresql", "redis": "redis", "temporal": "grpc", "smtp": "smtp"}
 """Services that do not speak HTTP."""
@@ -67,7 +67,7 @@ def build(name: str, url: str, setting: Setting) -> Starlette:
     else:
         factory = importlib.import_module(STANDINS[name]).create
         host = Host(url=url, console_url=setting.console_url, secrets=dict(setting.secrets), world=setting.world)
-        arguments = {"host": host, **setting.options.get(name, {})}
+        arguments = {"host": host, "service": name, **setting.options.get(name, {})}
         positional = (setting.state_dir, setting.seed, setting.people)
     try:
         return factory(*positional, **arguments)  # type: ignore[no-any-return]
