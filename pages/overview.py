@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from adapters.core import Category, State, Unit, services
-from operations import health
-from operations.access import Permission
+from operations import health, report
+from operations.access import Actor, Permission
+from operations.platform import Platform
 from pages.widgets import charts, faces, session, state, table
 from pages.widgets.page import Page, link
 
@@ -152,43 +152,22 @@ def _headline(now: ServiceNow) -> tuple[str, str]:
     )
 
 
+def _json(platform: Platform, who: Actor) -> str:
+    return json.dumps(report.as_json(platform, who), indent=2)
+
+
 def _report(seen: Overview) -> None:
-    rows = [
-        {
-            "service": now.service.slug,
-            "title": now.service.title,
-            "state": now.health.state.value,
-            "message": now.health.message,
-            "since": None if now.since is None else now.since.isoformat(),
-            "checked_at": now.health.checked_at.isoformat(),
-            "latency_ms": now.health.latency_ms,
-            "version": now.health.version,
-            **{f"metric_{m.name}": m.value for m in now.metrics},
-        }
-        for now in seen.services
-    ]
+    """The state of everything as a file, made when somebody asks for it."""
+    who, platform = session.actor(), session.platform()
     stamp = f"{seen.as_of:%Y%m%d-%H%M}" if seen.as_of else "now"
-    st.download_button(
-        "CSV", lambda: _csv(rows), f"pilothouse-{stamp}.csv", "text/csv", key="csv", on_click="ignore", width="stretch"
-    )
-    st.download_button(
-        "JSON",
-        lambda: json.dumps({"state": seen.state.value, "sentence": seen.sentence, "services": rows}, indent=2),
-        f"pilothouse-{stamp}.json",
-        "application/json",
-        key="json",
-        on_click="ignore",
-        width="stretch",
-    )
-
-
-def _csv(rows: list[dict[str, object]]) -> str:
-    out = io.StringIO()
-    heads = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(out, heads)
-    writer.writeheader()
-    # A cell beginning with one of these would be a formula to a spreadsheet.
-    writer.writerows(
-        {k: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@" else v for k, v in row.items()} for row in rows
-    )
-    return out.getvalue()
+    kinds = (("CSV", report.as_csv, "text/csv"), ("JSON", _json, "application/json"))
+    for name, make, kind in kinds:
+        st.download_button(
+            name,
+            partial(make, platform, who),
+            f"pilothouse-{stamp}.{name.lower()}",
+            kind,
+            key=name.lower(),
+            on_click="ignore",
+            width="stretch",
+        )

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from streamlit.proto.BackMsg_pb2 import BackMsg
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -76,9 +75,8 @@ def _told(text: str) -> set[str]:
 
 def test_every_path_over_the_websocket_and_over_http(server: Server) -> None:
     stream = server.url.replace("http", "ws", 1) + "/_stcore/stream"
-    rerun = BackMsg()
-    rerun.rerun_script.query_string = ""
-    for path in [f"/{page.url}" for page in all_pages().values()] + ["/", "/main", "/nothing"]:
+    addresses = [f"/{page.url}" for slug, page in all_pages().items() if slug != HOME]
+    for path in [*addresses, "/", "/main", "/nothing"]:
         for headers in ({}, {"Cookie": "pilothouse_session=" + "a" * 43}, {"X-Pilothouse-Session": "a" * 43}):
             with (
                 pytest.raises(InvalidStatus) as refused,
@@ -92,14 +90,23 @@ def test_every_path_over_the_websocket_and_over_http(server: Server) -> None:
             assert _told(answer.text) == set()
 
 
-def test_the_srs_routes_lead_to_the_flat_addresses_with_their_query(server: Server) -> None:
+def test_a_running_server(server: Server, platform_settings: Settings) -> None:
+    """One server for all of these: each start costs seconds."""
+    _srs_routes_lead_to_the_flat_addresses_with_their_query(server)
+    _sign_in_page_needs_nothing_from_outside_and_has_the_headers(server)
+    _what_streamlit_offers_by_itself_is_closed(server)
+    _a_sign_in_that_was_not_begun_here_is_refused(server)
+    _secrets_stay_inside(server, platform_settings)
+
+
+def _srs_routes_lead_to_the_flat_addresses_with_their_query(server: Server) -> None:
     for slug, page in all_pages().items():
         answer = httpx.get(f"{server.url}{page.path}?a=1&b=%2F", follow_redirects=False)
         assert answer.status_code == 307, page.path
         assert answer.headers["location"] == f"{'/' if slug == HOME else '/' + page.url}?a=1&b=%2F"
 
 
-def test_the_sign_in_page_needs_nothing_from_outside_and_has_the_headers(server: Server) -> None:
+def _sign_in_page_needs_nothing_from_outside_and_has_the_headers(server: Server) -> None:
     answer = httpx.get(f"{server.url}/sign-in?next=%2Fredis")
     assert answer.status_code == 200
     assert "http" not in answer.text.replace("http-equiv", "")
@@ -109,20 +116,20 @@ def test_the_sign_in_page_needs_nothing_from_outside_and_has_the_headers(server:
         assert httpx.get(server.url + asset).status_code == 200
 
 
-def test_what_streamlit_offers_by_itself_is_closed(server: Server) -> None:
+def _what_streamlit_offers_by_itself_is_closed(server: Server) -> None:
     for path in ("/_stcore/metrics", "/_stcore/agent/openapi.json", "/_stcore/script-health-check", "/oauth2callback"):
         assert httpx.get(server.url + path).status_code == 404, path
     assert httpx.get(f"{server.url}/media/{'0' * 56}.csv").status_code == 401
 
 
-def test_a_sign_in_that_was_not_begun_here_is_refused(server: Server) -> None:
+def _a_sign_in_that_was_not_begun_here_is_refused(server: Server) -> None:
     answer = httpx.get(f"{server.url}/auth/callback?state=forged&code=forged")
     assert answer.status_code == 400
     assert "pilothouse_session" not in answer.headers.get("set-cookie", "")
     assert httpx.get(f"{server.url}/sign-out", headers={"sec-fetch-site": "cross-site"}).status_code == 403
 
 
-def test_secrets_stay_inside(server: Server, platform_settings: Settings) -> None:
+def _secrets_stay_inside(server: Server, platform_settings: Settings) -> None:
     from operations.settings import config_path, file_services
 
     secrets = {platform_settings.encryption_keys.get_secret_value()}
