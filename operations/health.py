@@ -243,7 +243,7 @@ def _stored_overview(
                 next((m for m in metrics if m.headline), None),
                 spark,
                 metrics_error=row["metrics_error"],
-            )  # fmt: skip
+            )
         )
     past = tuple(
         StateChange(c["service"], _time(c["at"]), State(c["from_state"]), State(c["to_state"]), c["message"])
@@ -277,7 +277,7 @@ def _own_overview(platform: Platform) -> Overview:
                 sample.headline,
                 sparks.get(slug, ()),
                 metrics_error=sample.metrics_error,
-            )  # fmt: skip
+            )
         )
     return _assembled(platform, listed, past, at, "this process")
 
