@@ -59,7 +59,9 @@ def render() -> None:
 
 def _switch(slug: str, title: str, current: str) -> None:
     key = f"fault_{slug}"
-    with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"row_{slug}"):
+    with st.container(
+        border=True, horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key=f"row_{slug}"
+    ):
         if slug in services():
             st.markdown(f"**{state.plain(title)}**  \n{state.badge(health.now(session.platform(), slug).health.state)}")
         else:

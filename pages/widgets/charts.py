@@ -167,9 +167,12 @@ def spark(values: Sequence[float], now: State, *, width: int = 240, height: int 
     alt, drawing = "no latency measured yet", ""
     if len(values) >= 2:
         low, high = min(values), max(values)
-        reach, step = (high - low) or 1.0, width / (len(values) - 1)
+        # A single spike must not flatten the hour: it is cut at twice what nearly all values stay below.
+        top = min(high, 2 * sorted(values)[int(len(values) * 0.95) - 1])
+        reach, step = (top - low) or 1.0, width / (len(values) - 1)
         dots = " ".join(
-            f"{i * step:.0f},{height - 3 - (v - low) / reach * (height - 7):.1f}" for i, v in enumerate(values)
+            f"{i * step:.0f},{height - 3 - (min(v, top) - low) / reach * (height - 7):.1f}"
+            for i, v in enumerate(values)
         )
         alt = f"latency of the last hour, {low:.0f} to {high:.0f} ms"
         drawing = (

@@ -93,7 +93,7 @@ def _header(page: Page, slug: str) -> None:
     told = now.health
     facts = [
         ("State for", state.since(now.since), state.moment(now.since)),
-        ("Latency", "–" if told.latency_ms is None else f"{told.latency_ms:.0f} ms", "of the last check"),
+        ("Check took", "–" if told.latency_ms is None else f"{told.latency_ms:.0f} ms", "latency of the last check"),
         ("Checked", f"{state.since(told.checked_at)} ago", state.moment(told.checked_at)),
         ("Version", told.version or "–", "as the service reports it"),
     ]
