@@ -80,9 +80,9 @@ class Platform:
             )
 
     def _build(self, slug: str) -> Adapter[Any]:
-        from operations import services
+        from operations.services import build_adapter
 
-        return services.build_adapter(self, slug)
+        return build_adapter(self, slug)
 
     def close(self) -> None:
         """Release everything. Safe to call twice."""
