@@ -27,7 +27,7 @@ def main() -> int:
     """Assemble a platform and work on it; the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        settings = Settings()  # type: ignore[call-arg]
+        settings = Settings()
     except ValidationError as error:
         print(explain(error), file=sys.stderr)
         return 1
