@@ -169,15 +169,19 @@ def request(
     *,
     expect: type[T] | None = None,
     service: str = "The service",
+    seconds: float = DEFAULT_SECONDS,
     **kw: Any,
 ) -> Any:
     """Send one request and return its checked answer.
 
     ``expect`` is the type the answer must have: ``dict`` or ``list`` for JSON, ``str`` or ``bytes``
-    for the raw body, None for any JSON or nothing. Raises only AdapterError. A safe method is tried
+    for the raw body, None for any JSON or nothing. ``seconds`` is for work that by its nature takes longer
+    than a question; a present deadline that is earlier wins. Raises only AdapterError. A safe method is tried
     once more when a kept-alive connection turns out dead.
     """
-    with deadline():
+    with deadline(seconds):
+        if seconds > DEFAULT_SECONDS:
+            kw.setdefault("timeout", httpx.Timeout(seconds, connect=CONNECT_SECONDS))
         try:
             response = _send(http, method, path, kw)
         except AdapterError:

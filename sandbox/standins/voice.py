@@ -68,7 +68,9 @@ class Voice:
 
     async def models(self, request: Request) -> Response:
         if self.service == "kokoro":
-            rows = [{"id": name, "object": "model", "created": 1686935002, "owned_by": "kokoro"} for name in KOKORO_MODELS]
+            rows = [
+                {"id": name, "object": "model", "created": 1686935002, "owned_by": "kokoro"} for name in KOKORO_MODELS
+            ]
         else:
             task = request.query_params.get("task")
             if task not in (None, ASR, TTS):
@@ -146,7 +148,7 @@ class Voice:
         return JSONResponse({"text": self._hear(raw, 400)[0]})
 
     async def asr(self, request: Request) -> Response:
-        """SRS-style ``audio``, or ``audio_file`` of whisper-asr-webservice, which answers text unless asked for JSON."""
+        """SRS-style ``audio``, or ``audio_file`` of whisper-asr-webservice, which answers text by default."""
         async with request.form(max_files=1) as form:
             theirs = isinstance(form.get("audio_file"), UploadFile)
             raw = await _uploaded(form.get("audio_file") or form.get("audio"), "audio")
