@@ -1,0 +1,144 @@
+"""The one door: whole or not at all, in one order, recorded for ever, delivered in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from operations import access, audit, change, outbox
+from operations.access import SYSTEM, Actor, Permission
+from operations.platform import Platform
+from tests import support_operations as support
+
+pytestmark = pytest.mark.engines
+TOPIC = "test.topic"
+
+
+@pytest.fixture
+def store(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Platform]:
+    platform = support.make(database_url, redis_url, monkeypatch, tmp_path)
+    yield platform
+    platform.close()
+
+
+@pytest.fixture
+def delivered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """What the test topic's handler got, in order; ``broken`` in its key makes it fail."""
+    got: list[int] = []
+
+    def handle(_platform: Platform, messages: Sequence[outbox.Message]) -> None:
+        if messages[0].key in Broken.keys:
+            raise ConnectionError("redis://user:hunter2@host is away")
+        got.extend(message.payload["n"] for message in messages)
+
+    monkeypatch.setitem(outbox._handlers, TOPIC, ("Redis", handle))
+    yield got
+    Broken.keys.clear()
+
+
+class Broken:
+    keys: set[str] = set()
+
+
+def act(platform: Platform, n: int, key: str = "k", actor: Actor = SYSTEM) -> change.Outcome:
+    with change.door(
+        platform, actor, Permission.INFRA_CONFIGURE, action="test", subject=f"s:{key}", reason="because"
+    ) as door:
+        door.audit({"n": n - 1, "x": 1e20, "y": 0.1, "z": "a\x00b"}, {"n": n, "e": 1e-7, "nested": {"b": [1.0, None]}})
+        door.publish(TOPIC, key, {"n": n})
+        door.version = n
+    return door.outcome
+
+
+def test_a_thousand_changes_at_once_lose_nothing(store: Platform, delivered: list[int]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: act(store, n, f"k{n % 5}"), range(1000), timeout=120))
+    assert audit.verify_chain(store) == audit.Chain(True, 1000)
+    while outbox.waiting(store):
+        outbox.relay_once(store)
+    assert sorted(delivered) == list(range(1000))
+    assert len(audit.entries(store, SYSTEM, limit=10_000)) == audit.LIMIT
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        "UPDATE audit SET after = '{\"n\": 9}' WHERE id = 2",
+        "DELETE FROM audit WHERE id = 2",
+        "DELETE FROM audit WHERE id = 3",
+        "UPDATE audit SET at = at + interval '1 second' WHERE id = 1",
+    ],
+)
+def test_tampering_is_found(store: Platform, delivered: list[int], tamper: str) -> None:
+    for n in range(3):
+        act(store, n)
+    assert audit.verify_chain(store).ok
+    with store.database.session() as session:
+        with pytest.raises(Exception, match="only ever added"), session.begin_nested():
+            session.execute(text(tamper))
+        session.execute(text("ALTER TABLE audit DISABLE TRIGGER audit_append_only"))
+        session.execute(text(tamper))
+    assert not audit.verify_chain(store).ok
+
+
+def test_an_error_inside_leaves_nothing(store: Platform, delivered: list[int]) -> None:
+    with (
+        pytest.raises(KeyError),
+        change.door(store, SYSTEM, Permission.INFRA_CONFIGURE, action="a", subject="s") as door,
+    ):
+        door.audit(None, {"n": 1})
+        door.publish(TOPIC, "k", {"n": 1})
+        raise KeyError("stop")
+    assert audit.entries(store, SYSTEM) == [] and outbox.waiting(store) == 0 and delivered == []
+
+
+def test_without_permission_nothing_happens(store: Platform) -> None:
+    viewer = Actor("v", "Viewer", frozenset({"ai_viewer"}))
+    with pytest.raises(access.Forbidden):
+        act(store, 1, actor=viewer)
+    with pytest.raises(access.Forbidden):
+        audit.entries(store, viewer)
+
+
+def test_undelivered_waits_and_keeps_its_order(store: Platform, delivered: list[int]) -> None:
+    Broken.keys.add("k")
+    for n in range(3):
+        assert act(store, n) == change.Outcome(n, False, "Redis")
+    assert act(store, 100, "other").delivered
+    with store.database.session() as session:
+        errors = session.scalars(text("SELECT last_error FROM outbox WHERE last_error IS NOT NULL")).all()
+        assert errors and "hunter2" not in str(errors)
+        session.execute(text("UPDATE outbox SET next_attempt_at = now()"))
+    Broken.keys.clear()
+    outbox.relay_once(store)
+    assert delivered == [100, 0, 1, 2] and outbox.waiting(store) == 0
+
+
+def test_two_relays_deliver_each_message_once(store: Platform, delivered: list[int]) -> None:
+    Broken.keys |= {f"k{n}" for n in range(20)}
+    for n in range(20):
+        act(store, n, f"k{n}")
+    with store.database.session() as session:
+        session.execute(text("UPDATE outbox SET next_attempt_at = now()"))
+    Broken.keys.clear()
+    threads = [threading.Thread(target=outbox.relay_once, args=(store,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(delivered) == list(range(20))
+
+
+def test_postgresql_away_is_said(store: Platform, delivered: list[int]) -> None:
+    from operations.database import Database
+    from sandbox.processes import free_port
+
+    store.database.close()
+    store.database = Database(f"postgresql://postgres@127.0.0.1:{free_port()}/none")
+    with pytest.raises(change.StoreUnavailable):
+        act(store, 1)
