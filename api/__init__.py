@@ -30,10 +30,10 @@ def create_api(platform: Platform) -> FastAPI:
     api.state.platform = platform
     problems.install(api)
     documentation.install(api)
-    for info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
-        if info.ispkg:
-            continue
-        module = importlib.import_module(f"{__name__}.{info.name}")
+    names = sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.ispkg)
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    # The first route that matches answers: a module whose paths another's {parameter} would swallow goes first.
+    for module in sorted(modules, key=lambda module: getattr(module, "ORDER", 0)):
         if hasattr(module, "router"):
             api.include_router(module.router)
     return api

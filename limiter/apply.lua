@@ -17,7 +17,8 @@ if ARGV[2] ~= '' then
 end
 for i = 5, #ARGV, 2 do
   local known = redis.call('HGET', KEYS[2], ARGV[i])
-  if not known or version > cjson.decode(known).version then
+  local readable, before = pcall(cjson.decode, known or '')
+  if not known or not readable or type(before) ~= 'table' or version > (tonumber(before.version) or -1) then
     local document = ARGV[i + 1]
     if document == '' then document = string.format('{"version":%.0f,"deleted":true}', version) end
     redis.call('HSET', KEYS[2], ARGV[i], document)

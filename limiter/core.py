@@ -22,8 +22,21 @@ class Prepared:
     """A subject's limit with everything a request needs that does not change from call to call."""
 
     __slots__ = (
-        "args", "effective", "generation", "head", "key", "lease_head", "limit", "minute", "mode", "number", "source",
-        "valid_from", "valid_until", "window_ms", "window_seconds",
+        "args",
+        "effective",
+        "generation",
+        "head",
+        "key",
+        "lease_head",
+        "limit",
+        "minute",
+        "mode",
+        "number",
+        "source",
+        "valid_from",
+        "valid_until",
+        "window_ms",
+        "window_seconds",
     )
 
     def __init__(self, key: str, effective: Effective, generation: int) -> None:
@@ -38,17 +51,31 @@ class Prepared:
         self.lease_head: Any = None
         until = "-1" if effective.valid_until == FOREVER else str(math.ceil(effective.valid_until * 1000))
         self.args: tuple[str, ...] = (
-            "-1" if effective.limit is None else str(effective.limit), str(self.window_ms), effective.mode[0],
-            str(effective.warn_percent), str(math.ceil(effective.valid_from * 1000)), until, key, effective.subject,
-            effective.source, str(keys.HOUR_TTL), str(keys.MINUTE_TTL),
+            "-1" if effective.limit is None else str(effective.limit),
+            str(self.window_ms),
+            effective.mode[0],
+            str(effective.warn_percent),
+            str(math.ceil(effective.valid_from * 1000)),
+            until,
+            key,
+            effective.subject,
+            effective.source,
+            str(keys.HOUR_TTL),
+            str(keys.MINUTE_TTL),
         )
 
     def names(self, minute: int) -> tuple[str, ...]:
-        """The seven keys of a decision in the given minute since the epoch."""
+        """The eight keys of a decision in the given minute since the epoch."""
         n, who = self.number, self.effective.subject
         return (
-            keys.counter(n, self.key, who, self.window_seconds), keys.minutes(n, minute), keys.hours(n, minute // 60),
-            keys.top(n, self.key), keys.near(n, self.key), keys.blocked(n), keys.signals(n),
+            keys.counter(n, self.key, who, self.window_seconds),
+            keys.minutes(n, minute),
+            keys.hours(n, minute // 60),
+            keys.top(n, self.key),
+            keys.near(n, self.key),
+            keys.blocked(n),
+            keys.signals(n),
+            keys.actives(n, minute // 60),
         )
 
 
@@ -117,9 +144,21 @@ class Core:
             else:
                 retry = None
         return Decision(
-            allowed, limit, use, None if limit is None else (limit - use if limit > use else 0), (width - gone) / 1000,
-            retry, asked.mode, asked.source, over > 0, over, asked.key, cost, asked.window_seconds,
-            limit is not None and use * 100 >= limit * asked.effective.warn_percent, False,
+            allowed,
+            limit,
+            use,
+            None if limit is None else (limit - use if limit > use else 0),
+            (width - gone) / 1000,
+            retry,
+            asked.mode,
+            asked.source,
+            over > 0,
+            over,
+            asked.key,
+            cost,
+            asked.window_seconds,
+            limit is not None and use * 100 >= limit * asked.effective.warn_percent,
+            False,
         )
 
     def unlimited(self, key: str, cost: int) -> Decision:
@@ -138,9 +177,21 @@ class Core:
             if len(self._unreported) < 5000:
                 self._unreported[int(self.now()) // 60, key, "allow" if allowed else "deny"] += 1
         return Decision(
-            allowed, limit, 0, limit, 0.0, 0.0 if allowed else None if limit == 0 else 1.0,
-            Mode.HARD if asked is None else asked.mode, "none" if asked is None else asked.source, False, 0, key, cost,
-            60 if asked is None else asked.window_seconds, False, True,
+            allowed,
+            limit,
+            0,
+            limit,
+            0.0,
+            0.0 if allowed else None if limit == 0 else 1.0,
+            Mode.HARD if asked is None else asked.mode,
+            "none" if asked is None else asked.source,
+            False,
+            0,
+            key,
+            cost,
+            60 if asked is None else asked.window_seconds,
+            False,
+            True,
         )
 
     def take_unreported(self) -> Counter[tuple[int, str, str]]:

@@ -1,5 +1,5 @@
 -- One decision: read the two windows, admit or not, write the counter and the console's statistics.
--- KEYS: counter, minute, hour, top, near, blocked, signals: all with one hash tag.
+-- KEYS: counter, minute, hour, top, near, blocked, signals, actives: all with one hash tag.
 -- ARGV: limit (-1 unlimited), window ms, mode (H, S, W), warn percent, valid from ms, valid until ms (-1 none),
 --       key, subject, source, hour ttl s, minute ttl s, cost, now ms ('' = server's clock), peek ('1' writes nothing)
 -- Answer "status:current:previous:index:now:over": 1 admitted, 0 blocked, 2 resolved for another time.
@@ -57,7 +57,8 @@ if over > 0 then
 end
 if redis.call('HINCRBY', KEYS[2], key .. outcome, 1) == 1 then redis.call('EXPIRE', KEYS[2], ARGV[11]) end
 if redis.call('HINCRBY', KEYS[3], 'a|' .. key .. '|' .. subject, cost) == cost then
-  redis.call('HINCRBY', KEYS[3], 'n|' .. key, 1)
+  redis.call('HINCRBY', KEYS[8], key, 1)
+  redis.call('EXPIRE', KEYS[8], ARGV[10])
   redis.call('EXPIRE', KEYS[3], ARGV[10])
 end
 local member = ARGV[2] .. '|' .. subject

@@ -51,6 +51,11 @@ def hours(number: int, hour: int) -> str:
     return f"rl:{{{number}}}:u:{hour}"
 
 
+def actives(number: int, hour: int) -> str:
+    """Hash of how many subjects used each key in one hour."""
+    return f"rl:{{{number}}}:a:{hour}"
+
+
 def top(number: int, key: str) -> str:
     """Sorted set of the subjects with most use, bounded."""
     return f"rl:{{{number}}}:t:{key}"

@@ -52,7 +52,8 @@ redis.call('HSET', KEYS[1], 'i', index, 'c', current, 'p', previous)
 redis.call('PEXPIRE', KEYS[1], 2 * window + 60000)
 if granted > 0 then
   if redis.call('HINCRBY', KEYS[3], 'a|' .. key .. '|' .. subject, granted) == granted then
-    redis.call('HINCRBY', KEYS[3], 'n|' .. key, 1)
+    redis.call('HINCRBY', KEYS[8], key, 1)
+    redis.call('EXPIRE', KEYS[8], ARGV[10])
     redis.call('EXPIRE', KEYS[3], ARGV[10])
   end
   local member = ARGV[2] .. '|' .. subject

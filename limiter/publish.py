@@ -10,8 +10,10 @@ from limiter import keys
 from limiter.scripts import APPLY
 from limiter.table import text
 
-_NEWER = "local k=tonumber(redis.call('HGET',KEYS[1],ARGV[1]) or '0') " \
+_NEWER = (
+    "local k=tonumber(redis.call('HGET',KEYS[1],ARGV[1]) or '0') "
     "if tonumber(ARGV[2])>k then redis.call('HSET',KEYS[1],ARGV[1],ARGV[2]) return 1 end return 0"
+)
 
 
 def apply(

@@ -87,9 +87,7 @@ def resolve(policies: KeyPolicies, tenant: str | None, agent: str | None, tier: 
         inherited.append(policies.base)
     # The ends of wider rules count too: they may lend the winner its window or mode.
     ends = [c.rule.expires_at for c in in_force if c.rule.expires_at is not None]
-    passed = [
-        c.rule.expires_at for c in chain if c.rule.active and c.rule.expires_at is not None and not c.applies
-    ]
+    passed = [c.rule.expires_at for c in chain if c.rule.active and c.rule.expires_at is not None and not c.applies]
     who = subject(tenant, agent if winner is not None and winner.scope is Scope.AGENT else None)
     return Effective(
         limit=winner.rule.limit if winner is not None else None,

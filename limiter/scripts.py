@@ -21,7 +21,7 @@ def _read(name: str, keys: int) -> Script:
     return Script(body, sha1(body.encode(), usedforsecurity=False).hexdigest(), keys)
 
 
-DECIDE = _read("decide.lua", 7)
-LEASE = _read("lease.lua", 7)
+DECIDE = _read("decide.lua", 8)
+LEASE = _read("lease.lua", 8)
 APPLY = _read("apply.lua", 3)
 FETCH = _read("fetch.lua", 3)

@@ -45,7 +45,10 @@ class Fetched:
         """From the raw reply."""
         rest = [text(part) for part in reply[4:]]
         return cls(
-            text(reply[0]), int(float(text(reply[1]))), int(float(text(reply[2]))), bool(int(reply[3])),
+            text(reply[0]),
+            int(float(text(reply[1]))),
+            int(float(text(reply[2]))),
+            bool(int(reply[3])),
             list(zip(rest[::2], rest[1::2], strict=True)),
         )
 

@@ -39,8 +39,13 @@ def bounded_kwargs(redis: Any, timeout: float) -> dict[str, Any]:
     for name in ("maint_notifications_config", "maint_notifications_pool_handler", "event_dispatcher"):
         kwargs.pop(name, None)
     kwargs.update(
-        socket_timeout=timeout, socket_connect_timeout=timeout, health_check_interval=0, protocol=2,
-        decode_responses=False, lib_name=None, lib_version=None,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        health_check_interval=0,
+        protocol=2,
+        decode_responses=False,
+        lib_name=None,
+        lib_version=None,
     )
     kwargs.pop("driver_info", None)
     return kwargs

@@ -13,6 +13,7 @@ from models.monitoring import (
     ServiceNowRow,
     StateChangeRow,
 )
+from models.ratelimits import RateLimitKey, RateLimitPolicy, RateLimitUsage
 from models.tenancy import Agent, Tenant, Tier, UsageDaily
 
 __all__ = [
@@ -28,6 +29,9 @@ __all__ = [
     "MetricMinute",
     "MetricSample",
     "OutboxRow",
+    "RateLimitKey",
+    "RateLimitPolicy",
+    "RateLimitUsage",
     "ServiceConfigRow",
     "ServiceNowRow",
     "SessionRow",

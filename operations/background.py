@@ -1,9 +1,11 @@
-"""What runs beside the pages in every process: the sampler, the outbox relay, the configuration watcher."""
+"""What runs beside the pages in every process: the sampler, the outbox relay, the configuration
+watcher, the rate limits' reconciler."""
 
 from __future__ import annotations
 
 from operations.outbox import Relay
 from operations.platform import Platform
+from operations.ratelimit_wire import Reconciler
 from operations.sampler import Sampler
 from operations.services import Watcher
 
@@ -13,7 +15,7 @@ class Background:
 
     def __init__(self, platform: Platform) -> None:
         self.sampler = Sampler(platform)
-        self._parts = (self.sampler, Relay(platform), Watcher(platform))
+        self._parts = (self.sampler, Relay(platform), Watcher(platform), Reconciler(platform))
         platform.sampler = self.sampler
 
     def start(self) -> None:

@@ -1,0 +1,144 @@
+"""Reading back what decisions wrote: a fixed number of keys, whatever the number of subjects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from limiter import keys, window
+from limiter.table import text
+
+OUTCOMES = {"a": "allowed", "s": "soft", "w": "warned", "b": "blocked"}
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """One blocked decision. ``at`` is Unix seconds."""
+
+    at: float
+    key: str
+    subject: str
+    source: str
+    limit: int
+    used: int
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a subject uses now of one key and window."""
+
+    key: str
+    subject: str
+    window_seconds: int
+    used: int
+
+
+def outcomes(redis: Any, minutes: Sequence[int]) -> dict[int, dict[str, Counter[str]]]:
+    """Decisions by minute since the epoch, key, and "allowed", "soft", "warned", "blocked". Raises RedisError."""
+    found: dict[int, dict[str, Counter[str]]] = {minute: {} for minute in minutes}
+    with redis.pipeline(transaction=False) as pipe:
+        for minute in minutes:
+            for number in range(keys.SHARDS):
+                pipe.hgetall(keys.minutes(number, minute))
+        replies = iter(pipe.execute())
+    for minute in minutes:
+        for _ in range(keys.SHARDS):
+            for name, value in next(replies).items():
+                key, _bar, letter = text(name).rpartition("|")
+                found[minute].setdefault(key, Counter())[OUTCOMES.get(letter, letter)] += int(value)
+    return found
+
+
+def without_redis(redis: Any, minutes: Sequence[int]) -> Counter[tuple[str, str]]:
+    """Decisions taken without Redis in these minutes, by key and "allow" or "deny". Raises RedisError."""
+    found: Counter[tuple[str, str]] = Counter()
+    with redis.pipeline(transaction=False) as pipe:
+        for minute in minutes:
+            pipe.hgetall(keys.fallback(minute))
+        for reply in pipe.execute():
+            for name, value in reply.items():
+                key, _, verdict = text(name).rpartition("|")
+                found[key, verdict] += int(value)
+    return found
+
+
+def blocked(redis: Any, per_shard: int = 100) -> list[Blocked]:
+    """Blocked decisions, newest first, at most 100 of each shard. Raises RedisError."""
+    with redis.pipeline(transaction=False) as pipe:
+        for number in range(keys.SHARDS):
+            pipe.lrange(keys.blocked(number), 0, per_shard - 1)
+        lines = [text(line) for reply in pipe.execute() for line in reply]
+    found = []
+    for line in lines:
+        at, limit, used, cost, key, source, who = line.split("|", 6)
+        found.append(Blocked(int(at) / 1000, key, who, source, int(limit), int(used), int(cost)))
+    return sorted(found, key=lambda item: -item.at)
+
+
+def leaders(redis: Any, names: Sequence[str], most: int = 20) -> list[Use]:
+    """The subjects with most use, and with the largest share of their limit, as they stand now. Raises RedisError."""
+    with redis.pipeline(transaction=False) as pipe:
+        for key in names:
+            for number in range(keys.SHARDS):
+                pipe.zrevrange(keys.top(number, key), 0, most - 1)
+                pipe.zrevrange(keys.near(number, key), 0, most - 1)
+        replies = iter(pipe.execute())
+    wanted: list[tuple[str, str, int]] = []
+    for key in names:
+        seen: dict[tuple[str, int], None] = {}
+        for _ in range(2 * keys.SHARDS):
+            for member in next(replies):
+                width, _bar, who = text(member).partition("|")
+                seen[who, int(width) // 1000] = None
+        wanted += [(key, who, width) for who, width in seen]
+    return current(redis, wanted)
+
+
+def current(redis: Any, wanted: Sequence[tuple[str, str, int]]) -> list[Use]:
+    """What each (key, subject, window in seconds) uses now, by the server's clock; idle ones left out."""
+    if not wanted:
+        return []
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        for key, who, width in wanted:
+            pipe.hmget(keys.counter(keys.shard(key, who), key, who, width), "i", "c", "p")
+        replies = pipe.execute()
+    seconds, micros = replies[0]
+    now = int(seconds) * 1000 + int(micros) // 1000
+    found = []
+    for (key, who, width), (index, count, before) in zip(wanted, replies[1:], strict=True):
+        if index is None:
+            continue
+        at, units, previous = window.roll(int(index), int(count), int(before), now, width * 1000)
+        used = window.used(units, previous, window.elapsed(at, now, width * 1000), width * 1000)
+        if used > 0:
+            found.append(Use(key, who, width, used))
+    return found
+
+
+def active(redis: Any, hour: int) -> Counter[str]:
+    """How many subjects used each key in an hour since the epoch. Raises RedisError."""
+    found: Counter[str] = Counter()
+    with redis.pipeline(transaction=False) as pipe:
+        for number in range(keys.SHARDS):
+            pipe.hgetall(keys.actives(number, hour))
+        for reply in pipe.execute():
+            for key, value in reply.items():
+                found[text(key)] += int(value)
+    return found
+
+
+def recorded(redis: Any, hour: int) -> Iterator[tuple[str, str, dict[str, int]]]:
+    """Usage of an hour by key and subject: units "a" admitted, "o" over, "b" blocked. Scans; not for request paths."""
+    for number in range(keys.SHARDS):
+        found: dict[tuple[str, str], dict[str, int]] = {}
+        for name, value in redis.hscan_iter(keys.hours(number, hour), count=1000):
+            letter, _, rest = text(name).partition("|")
+            key, bar, who = rest.partition("|")
+            if bar:
+                found.setdefault((key, who), {})[letter] = int(value)
+        for (key, who), units in found.items():
+            yield key, who, units

@@ -1,0 +1,306 @@
+"""Why a tenant gets what it gets: the limiter's own resolution over what PostgreSQL holds."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from redis.exceptions import RedisError
+from sqlalchemy import or_, select
+
+from adapters.core import Unreachable, utcnow
+from limiter import Effective, KeyPolicies, Limiter, Mode, OnFailure, Rule, Scope, keys, resolve, window
+from limiter.keys import subject
+from limiter.table import Loaded
+from models import Agent, RateLimitPolicy, Tenant, Tier
+from operations import access, change
+from operations.access import Actor, Permission
+from operations.change import NotFound
+from operations.platform import Platform
+from operations.ratelimit_rules import rule_of, window_text
+from operations.ratelimits import Policy, to_policy
+
+PROBE_LIMIT = 200
+"""Decisions a proof makes at most before it uses bigger costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One rule that could apply, and what became of it."""
+
+    policy: Policy
+    name: str
+    decides: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The limit of one subject, and what led to it. ``sentence`` says it in one breath."""
+
+    key: str
+    tenant: str | None
+    agent: str | None
+    tier: str | None
+    limit: int | None
+    window_seconds: int
+    policy: str
+    warn_percent: int
+    on_redis_failure: str
+    source: str
+    sentence: str
+    chain: tuple[Link, ...]
+    used: int | None
+    """None while Redis does not answer."""
+    remaining: int | None
+    reset_at: datetime | None
+    valid_until: datetime | None
+    """When the next of the rules involved expires."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What happened when a probe subject used the limit up, through the real limiter."""
+
+    limit: int | None
+    admitted: int
+    over: int
+    rejected_at: int | None
+    """The unit at which the first rejection came; None where none came."""
+    expected_at: int | None
+    right: bool
+    sentence: str
+
+
+def effective_many(platform: Platform, who: Sequence[tuple[str, str | None, str | None]]) -> list[Effective]:
+    """The limits in force now for (key, tenant, agent), by PostgreSQL. Raises StoreUnavailable."""
+    if not who:
+        return []
+    wanted = {key for key, _, _ in who}
+    tenants = {tenant for _, tenant, _ in who if tenant}
+    tables: dict[str, KeyPolicies] = {key: KeyPolicies() for key in wanted}
+    p = RateLimitPolicy
+    query = select(p).where(p.key.in_(wanted), or_(p.scope.in_(("GLOBAL", "TIER")), p.tenant_id.in_(tenants)))
+    with platform.database.session() as session:
+        for row in session.scalars(query):
+            place(tables[row.key], row)
+    tiers = tiers_of(platform, tenants)
+    now = utcnow().timestamp()
+    return [resolve(tables[key], tenant, agent, tiers.get(tenant or ""), now) for key, tenant, agent in who]
+
+
+def place(table: KeyPolicies, row: RateLimitPolicy) -> None:
+    """Put a row where the limiter would have it."""
+    if row.scope == Scope.GLOBAL:
+        table.base = rule_of(row)
+    elif row.scope == Scope.TIER:
+        table.tiers[row.tier_code or ""] = rule_of(row)
+    elif row.scope == Scope.TENANT:
+        table.tenants[row.tenant_id or ""] = rule_of(row)
+    else:
+        table.agents[subject(row.tenant_id, row.agent_id)] = rule_of(row)
+
+
+def tiers_of(platform: Platform, tenants: Sequence[str] | set[str]) -> dict[str, str]:
+    """Tenants' tier codes."""
+    with platform.database.session() as session:
+        rows = session.execute(select(Tenant.id, Tenant.tier_code).where(Tenant.id.in_(set(tenants))))
+        return {row.id: row.tier_code for row in rows}
+
+
+def explain(platform: Platform, actor: Actor, key: str, tenant: str | None, agent: str | None = None) -> Explanation:
+    """The limit in force for a subject, and the chain that led to it.
+
+    Raises access.Forbidden, change.NotFound (no such key, tenant or agent), StoreUnavailable.
+    """
+    access.require(actor, Permission.RATELIMIT_VIEW)
+    p = RateLimitPolicy
+    who = [p.scope == "GLOBAL"]
+    with platform.database.session() as session:
+        owner = session.get(Tenant, tenant) if tenant else None
+        if tenant and owner is None:
+            raise NotFound(f"There is no tenant {tenant}.")
+        if owner is not None:
+            who += [(p.scope == "TIER") & (p.tier_code == owner.tier_code),
+                    (p.scope == "TENANT") & (p.tenant_id == owner.id)]  # fmt: skip
+        worker = session.get(Agent, agent) if agent else None
+        if agent and (worker is None or worker.tenant_id != tenant):
+            raise NotFound(f"{tenant or 'Nobody'} has no agent {agent}.")
+        if agent:
+            who.append((p.scope == "AGENT") & (p.agent_id == agent))
+        rows = session.scalars(select(p).where(p.key == key, or_(*who))).all()
+        tier = session.get(Tier, owner.tier_code) if owner is not None else None
+        names = {
+            Scope.GLOBAL: "everyone",
+            Scope.TIER: tier.name if tier else "",
+            Scope.TENANT: owner.name if owner else "",
+            Scope.AGENT: worker.name if worker else "",
+        }
+        found = {Scope(row.scope): to_policy(row) for row in rows}
+        table = KeyPolicies()
+        for row in rows:
+            place(table, row)
+        code = owner.tier_code if owner is not None else None
+    if not found:
+        raise NotFound(f"There is no limit {key}.")
+    now = utcnow()
+    effective = resolve(table, tenant, agent, code, now.timestamp())
+    chain = tuple(
+        _link(found[c.scope], names[c.scope], c.source == effective.source, c.applies, now) for c in effective.chain
+    )
+    used, reset = _use(platform, key, effective)
+    until = effective.valid_until
+    return Explanation(
+        key, tenant, agent, code, effective.limit, effective.window_seconds, str(effective.mode),
+        effective.warn_percent, str(effective.on_failure), effective.source, _sentence(chain, effective), chain, used,
+        None if used is None or effective.limit is None else max(0, effective.limit - used), reset,
+        None if until == float("inf") else datetime.fromtimestamp(until, UTC),
+    )  # fmt: skip
+
+
+def _amount(limit: int | None) -> str:
+    return "unlimited" if limit is None else f"{limit:,}"
+
+
+def _what(policy: Policy, name: str) -> str:
+    kind = {
+        Scope.GLOBAL: "the limit for everyone",
+        Scope.TIER: f"tier {name}",
+        Scope.TENANT: f"the override for {name}",
+        Scope.AGENT: f"the override for agent {name}",
+    }[policy.target.scope]
+    if policy.target.scope in (Scope.TENANT, Scope.AGENT) and policy.updated_by:
+        kind += f" set by {policy.updated_by}"
+    if policy.expires_at is not None:
+        kind += f" until {policy.expires_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return kind
+
+
+def _link(policy: Policy, name: str, decides: bool, applies: bool, now: datetime) -> Link:
+    words = f"{_amount(policy.limit)}, from {_what(policy, name)}"
+    if decides:
+        words += ": this one decides"
+    elif not policy.active:
+        words += ": not active"
+    elif not applies:
+        words += ": expired"
+    else:
+        words += ": a narrower one decides"
+    return Link(policy, name, decides, words + ".")
+
+
+def _sentence(chain: tuple[Link, ...], effective: Effective) -> str:
+    winner = next((link for link in chain if link.decides), None)
+    if winner is None:
+        return "Unlimited: no rule is in force."
+    words = f"{_amount(effective.limit)} per {window_text(effective.window_seconds).removeprefix('1 ')}"
+    words += f", from {_what(winner.policy, winner.name)}"
+    others = [link for link in chain if not link.decides and link.policy.target.scope is not Scope.AGENT]
+    said = [f"{_what(link.policy, link.name)} says {_amount(link.policy.limit)}" for link in others[:2]]
+    return "; ".join([words, *said]) + "."
+
+
+def _use(platform: Platform, key: str, effective: Effective) -> tuple[int | None, datetime | None]:
+    name = keys.counter(keys.shard(key, effective.subject), key, effective.subject, effective.window_seconds)
+    try:
+        seconds, micros = platform.redis.time()
+        index, count, before = platform.redis.hmget(name, "i", "c", "p")
+    except RedisError:
+        return None, None
+    width, now = effective.window_seconds * 1000, int(seconds) * 1000 + int(micros) // 1000
+    at, units, previous = window.roll(int(index or 0), int(count or 0), int(before or 0), now, width)
+    used = window.used(units, previous, window.elapsed(at, now, width), width)
+    return used, datetime.fromtimestamp((now // width + 1) * effective.window_seconds, UTC)
+
+
+def prove(platform: Platform, actor: Actor, key: str, tenant: str | None, agent: str | None = None) -> Proof:
+    """Use the limit up with a probe subject, through the real limiter and the real Redis, and see where it rejects.
+
+    The probe has its own key and counter, removed afterwards; nobody's use is touched.
+    Raises access.Forbidden, change.NotFound, Unreachable.
+    """
+    said = explain(platform, actor, key, tenant, agent)
+    probe_key, who = f"probe.{key}"[:64], f"probe-{secrets.token_hex(6)}"
+    rule = Rule(said.limit, said.window_seconds, Mode(said.policy), said.warn_percent, OnFailure.DENY)
+    # A still clock: the proof must not straddle the end of a window.
+    still = utcnow().timestamp()
+    admitted, over = 0, 0
+    rejected: int | None = None
+    with Limiter(platform.redis, timeout=1.0, clock=lambda: still, watch=False) as limiter:
+        table = limiter.store.table
+        table.keys[probe_key], table.loaded[probe_key] = KeyPolicies(base=rule), Loaded()
+        table.complete = True
+        try:
+            target = PROBE_LIMIT if said.limit is None else said.limit
+            big = max(0, target - PROBE_LIMIT)
+            costs = ([big] if big else []) + [1] * (min(target, PROBE_LIMIT) + 2)
+            for cost in costs:
+                decision = limiter.check(probe_key, who, cost=cost)
+                if decision.degraded:
+                    raise Unreachable("Redis does not answer, so nothing could be proved.")
+                if not decision.allowed:
+                    rejected = admitted + 1
+                    break
+                admitted += cost
+                over += decision.over
+        finally:
+            _forget_probe(platform, limiter, probe_key, who)
+    hard = said.limit is not None and (said.policy == Mode.HARD or said.limit == 0)
+    expected = (said.limit or 0) + 1 if hard else None
+    right = rejected == expected and (said.limit is None or hard or over == admitted - said.limit)
+    if rejected is not None:
+        words = f"{admitted:,} admitted, number {rejected:,} rejected"
+    else:
+        words = f"{admitted:,} admitted, none rejected" + (f", {over:,} counted as over the limit" if over else "")
+    return Proof(said.limit, admitted, over, rejected, expected, right, words + (": exactly right." if right else "!"))
+
+
+def _forget_probe(platform: Platform, limiter: Limiter, key: str, who: str) -> None:
+    try:
+        limiter.reset(key, who)
+        n = keys.shard(key, who)
+        now = int(limiter.core.now())
+        with platform.redis.pipeline(transaction=False) as pipe:
+            pipe.delete(keys.top(n, key), keys.near(n, key))
+            pipe.hdel(keys.minutes(n, now // 60), *(f"{key}|{letter}" for letter in "aswb"))
+            pipe.hdel(keys.hours(n, now // 3600), *(f"{letter}|{key}|{who}" for letter in "aob"))
+            pipe.hdel(keys.actives(n, now // 3600), key)
+            pipe.execute()
+        for line in platform.redis.lrange(keys.blocked(n), 0, 20):
+            if str(line).endswith(f"|{who}"):
+                platform.redis.lrem(keys.blocked(n), 0, line)
+    except RedisError:
+        return  # the probe's counter expires by itself
+
+
+def reset(
+    platform: Platform, actor: Actor, key: str, tenant: str | None, agent: str | None = None, *, reason: str = "",
+    request_id: str | None = None,
+) -> int:  # fmt: skip
+    """Forget what one subject used of a key in its present window; what was forgotten, in units. Audited.
+
+    Raises access.Forbidden, change.NotFound, Unreachable, StoreUnavailable.
+    """
+    access.require(actor, Permission.RATELIMIT_EDIT)
+    said = explain(platform, actor, key, tenant, agent)
+    own = said.source.startswith("agent:")
+    who = subject(tenant, agent if own else None)
+    number = keys.shard(key, who)
+    name = f"ratelimit/{key}/counter/{who}"
+    with change.door(
+        platform, actor, Permission.RATELIMIT_EDIT, action="ratelimit.reset", subject=name, reason=reason,
+        request_id=request_id,
+    ) as door:  # fmt: skip
+        door.audit({"used": said.used}, {"used": 0})
+        try:
+            with platform.redis.pipeline(transaction=False) as pipe:
+                pipe.delete(keys.counter(number, key, who, said.window_seconds))
+                pipe.zrem(keys.top(number, key), f"{said.window_seconds * 1000}|{who}")
+                pipe.zrem(keys.near(number, key), f"{said.window_seconds * 1000}|{who}")
+                pipe.execute()
+        except RedisError as error:
+            raise Unreachable("Redis does not answer, so the counter was not reset.", detail=repr(error)) from error
+    return said.used or 0
+

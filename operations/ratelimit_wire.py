@@ -1,0 +1,191 @@
+"""Policies on their way to Redis, and repairing whatever differs there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import RedisError
+from sqlalchemy import select, text
+
+from adapters.core import AdapterError, Unreachable
+from limiter import keys, publish
+from limiter.table import text as decoded
+from models import RateLimitKey, RateLimitPolicy, Tenant
+from operations import access, outbox
+from operations.access import SYSTEM, Actor, Permission
+from operations.platform import Platform
+from operations.ratelimit_rules import base_document, override_document, override_name
+
+log = logging.getLogger(__name__)
+CHUNK = 500
+SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that Redis carries differently from PostgreSQL; None is "not there"."""
+
+    key: str
+    name: str
+    """ "policy", "tenant:…", "agent:…", or a tenant under @tenants."""
+    postgresql: Any
+    redis: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a comparison found: the first 200 differences, how many in all, and whether they were repaired."""
+
+    differences: tuple[Difference, ...]
+    total: int
+    repaired: bool
+
+
+@outbox.handler("ratelimit", system="Redis")
+def deliver(platform: Platform, messages: Sequence[outbox.Message]) -> None:
+    """Write a key's changes to Redis in order of commit; older ones never replace newer ones."""
+    for message in messages:
+        p = message.payload
+        publish.apply(
+            platform.redis, p["key"], int(p["version"]), base=p.get("base"), remove_base=bool(p.get("remove")),
+            overrides=p.get("overrides"),
+        )  # fmt: skip
+
+
+def reconcile(platform: Platform, actor: Actor = SYSTEM, *, repair: bool = True) -> Reconciled:
+    """Compare Redis with PostgreSQL and, with ``repair``, make Redis equal.
+
+    Raises access.Forbidden, StoreUnavailable, Unreachable (Redis away).
+    """
+    access.require(actor, Permission.RATELIMIT_EDIT if repair else Permission.RATELIMIT_VIEW)
+    found: list[Difference] = []
+    try:
+        known = {decoded(name) for name in platform.redis.hkeys(keys.VERSIONS)}
+        with platform.database.session() as session:
+            known |= set(session.scalars(text("SELECT key FROM rate_limit_keys")))
+        for key in sorted(known):
+            found += _reconcile_key(platform, key, repair)
+    except RedisError as error:
+        raise Unreachable(
+            "Redis does not answer, so its policies could not be compared.", detail=repr(error)
+        ) from error
+    if found and repair:
+        log.warning("%d differences between Redis and PostgreSQL repaired", len(found))
+    return Reconciled(tuple(found[:SHOWN]), len(found), repair and bool(found))
+
+
+def _reconcile_key(platform: Platform, key: str, repair: bool) -> list[Difference]:
+    with platform.database.session(seconds=30) as session:
+        if repair:
+            session.execute(
+                text("INSERT INTO rate_limit_keys (key) VALUES (:key) ON CONFLICT DO NOTHING"), {"key": key}
+            )
+        counter = select(RateLimitKey.version).where(RateLimitKey.key == key)
+        version = session.scalar(counter.with_for_update() if repair else counter) or 0
+        base: dict[str, Any] | None = None
+        if key == keys.TENANTS:
+            wanted = {row.id: {"tier": row.tier_code} for row in session.execute(select(Tenant.id, Tenant.tier_code))}
+        else:
+            base = base_document(session, key)
+            rows = session.scalars(
+                select(RateLimitPolicy).where(
+                    RateLimitPolicy.key == key, RateLimitPolicy.scope.in_(("TENANT", "AGENT"))
+                )
+            )
+            wanted = {override_name(row): override_document(row) for row in rows}
+        stored, overrides, newest = _stored(platform.redis, key)
+        differences = [
+            Difference(key, name, wanted.get(name), overrides.get(name))
+            for name in sorted(wanted.keys() | overrides.keys())
+            if wanted.get(name) != overrides.get(name)
+        ]
+        base_differs = key != keys.TENANTS and base != stored
+        unseen = not platform.redis.hexists(keys.VERSIONS, key) and bool(wanted or base)
+        if base_differs:
+            differences.insert(0, Difference(key, "policy", base, stored))
+        if repair and (differences or unseen):
+            version = max(version, newest) + 1
+            session.execute(
+                text("UPDATE rate_limit_keys SET version = :version WHERE key = :key"), {"version": version, "key": key}
+            )
+            session.flush()
+            # Under the key's lock: a change committed meanwhile waits, and gets a later version.
+            names = [item.name for item in differences if item.name != "policy"]
+            for start in range(0, max(len(names), 1), CHUNK):
+                publish.apply(
+                    platform.redis, key, version, base=base if not start and key != keys.TENANTS else None,
+                    remove_base=not start and base is None and key != keys.TENANTS,
+                    overrides={name: wanted.get(name) for name in names[start : start + CHUNK]},
+                )  # fmt: skip
+        return differences
+
+
+def _stored(redis: Any, key: str) -> tuple[dict[str, Any] | None, dict[str, Any], int]:
+    """The base document, the overrides and the newest version Redis has of a key, versions left out."""
+    newest = int(redis.zscore(keys.changes(key), "@base") or 0)
+    raw = redis.get(keys.config(key))
+    base: dict[str, Any] | None = None
+    if raw is not None:
+        base = _document(raw)
+        newest = max(newest, _version(base))
+        base.pop("version", None)
+    overrides: dict[str, Any] = {}
+    for name, value in redis.hscan_iter(keys.overrides(key), count=1000):
+        document = _document(value)
+        newest = max(newest, _version(document))
+        if not document.get("deleted"):
+            document.pop("version", None)
+            overrides[decoded(name)] = document
+    return base, overrides, newest
+
+
+def _document(raw: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        return {"unreadable": decoded(raw)[:200]}
+    return found if isinstance(found, dict) else {"unreadable": decoded(raw)[:200]}
+
+
+def _version(document: dict[str, Any]) -> int:
+    version = document.get("version")
+    return version if isinstance(version, int) else 0
+
+
+class Reconciler:
+    """The thread that reconciles at the start and every minute, and brings recorded usage home."""
+
+    def __init__(self, platform: Platform, every: float = 60.0) -> None:
+        self._platform, self._every = platform, every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ratelimit-reconciler", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, at most 3 s later."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(3)
+
+    def _run(self) -> None:
+        from operations import ratelimit_usage
+
+        wait = 0.0
+        while not self._stop.wait(wait):
+            wait = self._every
+            try:
+                reconcile(self._platform)
+                ratelimit_usage.collect(self._platform)
+            except AdapterError as error:
+                wait = 5.0
+                log.warning("rate limits wait to be reconciled: %s", error)
+            except Exception:
+                log.exception("reconciling rate limits failed; it goes on")
