@@ -131,6 +131,7 @@ def configure(
     service: str, change: ConfigChange, platform: ThePlatform, actor: TheActor, request: Request, response: Response
 ) -> dict[str, Any]:
     """Stores the values given, all or none. Needs If-Match; 412 shows both values when it is stale."""
+    require(actor, Permission.INFRA_CONFIGURE)
     seen = versions.required(request)
     done = configuration.change(
         platform,
