@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr
 from adapters import somabrain_records as records
 from adapters.core.adapter import Adapter, ServiceConfig
 from adapters.core.deadline import deadline
-from adapters.core.errors import Denied, Rejected
+from adapters.core.errors import Denied, Rejected, Unexpected
 from adapters.core.http import NotSupported, request
 from adapters.core.http import client as http_client
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit
@@ -75,8 +75,9 @@ class SomaBrain(Adapter[SomaBrainConfig]):
         with deadline():
             told = self.report()
             if self.config.api_key is not None:
-                # /health asks for no key: only this read notices one that is wrong. Versions without it pass.
-                with suppress(Rejected):
+                # /health asks for no key: only this read notices one that is wrong. What else it says is
+                # no news: a version may lack it, and a degraded service names its causes above.
+                with suppress(Rejected, Unexpected):
                     self._get("/api/memory/metrics")
         causes = told.causes
         if told.state is State.HEALTHY:
@@ -189,6 +190,8 @@ def _flat(values: Mapping[str, Any], group: str) -> list[Setting]:
             inner = shown.capitalize() if group == "General" else f"{group} {shown}"
             found += _flat({str(key): one if not isinstance(one, dict) else "…" for key, one in value.items()}, inner)
         elif value is not None:
+            # A number is no secret: "max tokens" is not hidden.
+            secret = not isinstance(value, int | float) and _SECRET.search(str(name)) is not None
             text = "; ".join(map(str, value[:20])) if isinstance(value, list) else str(value)
-            found.append(Setting(shown, SecretStr(text) if _SECRET.search(str(name)) else text[:200], group=group))
+            found.append(Setting(shown, SecretStr(text) if secret else text[:200], group=group))
     return found
