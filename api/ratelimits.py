@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes, versions
@@ -19,7 +19,7 @@ from operations.ratelimits import Edit, Policy, Target
 
 ORDER = -1
 """Before /infrastructure/{service}, which would take /infrastructure/ratelimits for a service."""
-_both = APIRouter(tags=["Rate limits"])
+_both = APIRouter(tags=["Rate limits"], dependencies=[Depends(actor_of)])
 Mode = Literal["HARD", "SOFT", "WARN"]
 OverrideScope = Literal["tiers", "tenants", "agents"]
 _SCOPES = {"tiers": Scope.TIER, "tenants": Scope.TENANT, "agents": Scope.AGENT}
