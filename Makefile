@@ -4,7 +4,7 @@ VENV_PYTHON := .venv/bin/python
 BENCH ?=
 ARGS ?=
 
-export PORT SANDBOX_DIR SEED
+export PORT HOST SANDBOX_DIR SEED
 
 .SILENT:
 .PHONY: run serve worker test check bench reset requirements setup-run setup-dev
@@ -13,7 +13,7 @@ run: setup-run ## The whole local platform: PORT=8501 SANDBOX_DIR=.sandbox SEED=
 	exec $(VENV_PYTHON) -m sandbox run
 
 serve: setup-run ## The console against configured real services
-	WEBSOCKETS_MAX_LINE_LENGTH=65536 exec $(VENV_PYTHON) -m uvicorn app:app --host 127.0.0.1 --port $${PORT:-8501} \
+	WEBSOCKETS_MAX_LINE_LENGTH=65536 exec $(VENV_PYTHON) -m uvicorn app:app --host $${HOST:-127.0.0.1} --port $${PORT:-8501} \
 	  --timeout-graceful-shutdown 1 --ws websockets-sansio --no-server-header
 
 worker: setup-run ## A Temporal worker with the sampler
