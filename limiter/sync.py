@@ -53,10 +53,10 @@ class Limiter:
     ) -> None:
         self.timeout = timeout
         self._cluster = isinstance(redis, RedisCluster)
-        self._wire: Wire = ClusterWire(redis) if isinstance(redis, RedisCluster) else DirectWire(redis)
-        self._side: Any = redis if self._cluster else _side_client(redis, max(timeout, 1.0))
+        self.wire: Wire = ClusterWire(redis) if isinstance(redis, RedisCluster) else DirectWire(redis)
+        self._side: Any = redis if isinstance(redis, RedisCluster) else _side_client(redis, max(timeout, 1.0))
         self._shared = share is not None
-        self.store = share.store if share is not None else Store(self._side, Table())
+        self.store: Store = share.store if share is not None else Store(self._side, Table())
         self.core = Core(self.store.table, clock=clock, unloaded=unloaded)
         self.store.on_poll.append(self._report)
         self._watch = watch
@@ -94,7 +94,7 @@ class Limiter:
             self.store.on_poll.remove(self._report)
         if not self._shared:
             self.store.close()
-        self._wire.close()
+        self.wire.close()
         if not self._cluster:
             self._side.close()
 
@@ -140,12 +140,12 @@ class Limiter:
                 return core.without_redis(key, asked, cost, None)
             minute = int(now) // 60
             if asked.minute != minute or asked.head is None:
-                asked.head = self._wire.prepare(DECIDE, asked.names(minute), asked.args, 3)
+                asked.head = self.wire.prepare(DECIDE, asked.names(minute), asked.args, 3)
                 asked.minute = minute
             at = _EMPTY if core.clock is None else pack(f"{now * 1000:.0f}")
             tail = (_SMALL[cost] if cost < 256 else pack(str(cost)), at, _ONE if peek else _EMPTY)
             try:
-                reply = parse_reply(self._wire.run(DECIDE, asked.head, tail, self.timeout))
+                reply = parse_reply(self.wire.run(DECIDE, asked.head, tail, self.timeout))
             except (RedisError, OSError, ValueError) as error:
                 core.paused_until = time.monotonic() + PAUSE_SECONDS
                 return core.without_redis(key, asked, cost, error)

@@ -179,7 +179,7 @@ class ClusterWire:
     """Through redis-py's cluster client, which finds the node of a slot; its own timeouts bound a call."""
 
     def __init__(self, redis: RedisCluster) -> None:
-        self._redis = redis
+        self._redis: Any = redis
 
     def prepare(self, script: Script, keys: tuple[str, ...], args: tuple[str, ...], more: int) -> tuple[str, ...]:
         """See Wire."""
