@@ -26,6 +26,7 @@ STATE_COOKIE = "pilothouse_pending"
 PENDING_SECONDS = 600
 CALLBACK = "/auth/callback"
 SIGNED_OUT = "/auth/signed-out"
+MAX_NEXT = 2000
 SCOPE = "openid profile email"
 
 
@@ -39,7 +40,9 @@ def begin(settings: Settings, next_path: str) -> tuple[str, str]:
     ``next_path`` is where the person wants to go; it must be a local path. Raises AdapterError when
     Keycloak cannot be asked, SignInError when ``next_path`` leads elsewhere.
     """
-    if not next_path.startswith("/") or next_path.startswith(("//", "/\\")):
+    # Browsers drop tabs and line breaks inside an address: "/\t/evil.example" would lead elsewhere.
+    odd = any(ord(character) < 0x20 or ord(character) == 0x7F for character in next_path)
+    if odd or len(next_path) > MAX_NEXT or not next_path.startswith("/") or next_path.startswith(("//", "/\\")):
         raise SignInError("The page wanted is not one of this console.")
     pending = {
         "state": secrets.token_urlsafe(24),

@@ -14,6 +14,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +23,7 @@ from weakref import WeakKeyDictionary
 from cryptography.fernet import InvalidToken as BadSeal
 from sqlalchemy import update
 
-from adapters.core import AdapterError, Denied, Rejected, utcnow
+from adapters.core import AdapterError, Rejected, utcnow
 from models import SessionRow
 from operations.access import Actor
 from operations.platform import Platform
@@ -34,6 +35,10 @@ FRESH_SECONDS = 5.0
 KEPT = 10_000
 RETRY_SECONDS = 15.0
 SEEN_SECONDS = 60.0
+
+
+class _Ended(Exception):
+    """Keycloak, or we, will not go on with a session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +215,7 @@ def _of(row: SessionRow) -> _Session:
 def _refreshed(platform: Platform, cache: _Cache, key: str, stale: _Session) -> _Session | None:
     """The session with fresh tokens and roles. None when Keycloak ended it; as it was when it is away."""
     if not stale.refresh_token_enc:
-        _end(platform, key)
-        cache.drop(key)
+        _over(platform, cache, key, "it came without a refresh token")
         return None
     if cache.retry_at.get(key, 0.0) > time.monotonic():
         return stale
@@ -221,10 +225,8 @@ def _refreshed(platform: Platform, cache: _Cache, key: str, stale: _Session) -> 
         return stale
     try:
         return _refresh_at_provider(platform, cache, key)
-    except (Denied, Rejected) as error:
-        log.info("a session ended at Keycloak: %s", error.sentence)
-        cache.drop(key)
-        _end(platform, key)
+    except _Ended as error:
+        _over(platform, cache, key, str(error))
         return None
     except AdapterError as error:
         cache.retry_at[key] = time.monotonic() + RETRY_SECONDS
@@ -244,14 +246,23 @@ def _refresh_at_provider(platform: Platform, cache: _Cache, key: str) -> _Sessio
             cache.drop(key)
             return None
         if row.token_expires_at is None or row.token_expires_at <= utcnow():
-            form = {"grant_type": "refresh_token", "refresh_token": _unseal(platform, row.refresh_token_enc) or ""}
-            answer = provider(platform.settings).post("token_endpoint", platform.settings, form)
+            token = _unseal(platform, row.refresh_token_enc)
+            if token is None:
+                raise _Ended("its refresh token cannot be read")
+            form = {"grant_type": "refresh_token", "refresh_token": token}
             try:
+                answer = provider(platform.settings).post("token_endpoint", platform.settings, form)
                 claims = oidc.identity(platform.settings, answer, None)
+            except Rejected as error:
+                # Only this word is about the session. A wrong client secret, a missing realm or too many
+                # requests are about the console, and must not sign everybody out.
+                if "invalid_grant" not in error.detail:
+                    raise
+                raise _Ended("Keycloak ended it") from error
             except oidc.SignInError as error:
-                raise Rejected(str(error)) from error
+                raise _Ended(str(error)) from error
             if claims["sub"] != row.subject:
-                raise Rejected("Keycloak answered for another person.")
+                raise _Ended("Keycloak answered for another person")
             row.name, row.email = _name(claims), str(claims.get("email") or "")
             row.roles = sorted(roles_of(claims))
             row.id_token_enc = _seal(platform, answer.get("id_token"))
@@ -260,6 +271,14 @@ def _refresh_at_provider(platform: Platform, cache: _Cache, key: str) -> _Sessio
         fresh = _of(row)
     cache.put(key, fresh)
     return fresh
+
+
+def _over(platform: Platform, cache: _Cache, key: str, why: str) -> None:
+    """Forget a session that can go on no longer; PostgreSQL being away does not bring it back."""
+    log.info("a session ended: %s", why)
+    cache.drop(key)
+    with suppress(AdapterError):
+        _end(platform, key)
 
 
 def _end(platform: Platform, key: str) -> None:

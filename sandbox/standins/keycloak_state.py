@@ -148,11 +148,10 @@ def client_representation(client_id: str, **changes: Any) -> dict[str, Any]:
 
 
 def new_realm(name: str, **changes: Any) -> dict[str, Any]:
-    """An empty realm with its keys and Keycloak's own clients."""
-    key = RSAKey.generate_key(2048, private=True, auto_kid=True)
+    """An empty realm with Keycloak's own clients; its signing key is made when first needed."""
     realm: dict[str, Any] = {
         "rep": realm_representation(name, **changes),
-        "key": key.as_dict(private=True),
+        "key": None,
         "hmac": secrets.token_urlsafe(48),
         "users": {},
         "roles": {},
@@ -393,8 +392,12 @@ class KeycloakStandin(Standin):
         return None
 
     def key(self, realm: dict[str, Any]) -> RSAKey:
-        """The realm's signing key."""
+        """The realm's signing key, made when first needed."""
         name = realm["rep"]["realm"]
+        if realm["key"] is None:
+            realm["key"] = RSAKey.generate_key(2048, private=True, auto_kid=True).as_dict(private=True)
+            self._keys.pop(name, None)
+            self.changed()
         if name not in self._keys:
             self._keys[name] = RSAKey.import_key(realm["key"])
         return self._keys[name]
