@@ -59,14 +59,19 @@ METRICS: dict[str, dict[str, Shape]] = {
         "completed": Shape(310, 0.2, 0.05, whole=True), "failure_rate": Shape(2.8, 0, 0.15),
     },
     "qdrant": {"vectors": Shape(2400, 0, 0, 0.2, whole=True)},
-    "keycloak": {"sessions": Shape(18, 1.4, 0.15, whole=True), "users": Shape(46, 0, 0, 0.1, whole=True)},
+    "keycloak": {
+        "realms": Shape(3, whole=True), "sessions": Shape(18, 1.4, 0.15, whole=True),
+        "users": Shape(126, 0, 0, 0.1, whole=True), "failed_logins": Shape(4, 1.2, 0.5, whole=True),
+    },
     "lago": {"active_subscriptions": Shape(38, 0, 0, 0.08, whole=True), "customers": Shape(40, 0, 0, 0.08, whole=True)},
-    "somabrain": {"memory_items": Shape(18_400, 0, 0, 0.25, whole=True),
-        "outbox_pending": Shape(6, 0.9, 0.5, whole=True)},
-    "whisper": {"latency": Shape(180, 0.3, 0.2)},
-    "kokoro": {"latency": Shape(140, 0.3, 0.2)},
+    "somabrain": {
+        "memory_use": Shape(49.7, 0.15, 0.02, 0.1), "memory_items": Shape(21_800, 0, 0, 0.25, whole=True),
+        "outbox_pending": Shape(6, 0.9, 0.5, whole=True),
+    },
+    "whisper": {"health_latency": Shape(4, 0.3, 0.2), "real_time_factor": Shape(0.06, 0.2, 0.1)},
+    "kokoro": {"health_latency": Shape(5, 0.3, 0.2), "real_time_factor": Shape(0.02, 0.2, 0.1)},
     "mcp": {"active": Shape(2, whole=True), "tools": Shape(8, whole=True)},
-    "s3": {"storage": Shape(7.6e6, 0, 0, 0.12), "objects": Shape(72, 0, 0, 0.1, whole=True)},
+    "s3": {"storage": Shape(2.4e6, 0, 0, 0.12), "objects": Shape(40, 0, 0, 0.1, whole=True)},
     "smtp": {"latency": Shape(2.2, 0.2, 0.2)},
 }  # fmt: skip
 """Names are those the adapters report, so that history and present join."""
@@ -144,6 +149,10 @@ def metric_rows(world: World, now: datetime, resolution: str) -> Iterator[Metric
                 spread = shape.noise * middle
                 low, high = (middle, middle) if not spread else (max(0.0, middle - spread), middle + 2 * spread)
                 yield service, name, start, n, low, high, middle * n
+    for start, length in wanted:
+        n = int(length.total_seconds() / 60) * VISITS_PER_MINUTE
+        revenue = float(world.mrr_at(start))
+        yield "lago", "mrr", start, n, revenue, revenue, revenue * n
 
 
 def state_change_rows(world: World, now: datetime) -> Iterator[tuple[str, datetime, str, str, str]]:

@@ -192,6 +192,14 @@ class World:
         """Monthly recurring revenue at the end: active subscriptions at their monthly amount."""
         return sum(one.amount_cents for one in self.subscriptions if one.status == "active")
 
+    def mrr_at(self, moment: datetime) -> int:
+        """Monthly recurring revenue in cents at a moment of the past."""
+        return sum(
+            one.amount_cents
+            for one in self.subscriptions
+            if one.started_at <= moment and (one.ended_at is None or moment < one.ended_at)
+        )
+
 
 _NAMES = (
     "Alder Robotics", "Bluefin Travel", "Cobalt Legal", "Dovetail Homes", "Everline Health", "Fernway Foods",
