@@ -9,8 +9,11 @@ import threading
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from adapters.core import Adapter, adapter_classes
+from limiter import Limiter
 from operations.database import Database
 from operations.readings import Readings
 from operations.settings import Settings
@@ -33,12 +36,15 @@ class Platform:
             socket_timeout=1.0,
             socket_connect_timeout=1.0,
             health_check_interval=15,
+            # One more try heals a connection that died while idle; more would keep a person's Save waiting.
+            retry=Retry(NoBackoff(), 1),
             decode_responses=True,
         )
         self.readings = Readings()
         self.sampler: Any = None
         """The process's Sampler once it runs background work; None otherwise."""
         self._adapters: dict[str, Adapter[Any]] = {}
+        self._limiter: Limiter | None = None
         self._lock = threading.RLock()
         self._closed = False
 
@@ -51,6 +57,14 @@ class Platform:
                     self._adapters = {slug: self._build(slug) for slug in adapter_classes()}
                     self._use_pool_settings()
         return self._adapters
+
+    @property
+    def limiter(self) -> Limiter:
+        """The limiter this process obeys itself."""
+        with self._lock:
+            if self._limiter is None:
+                self._limiter = Limiter(self.redis, timeout=0.1)
+            return self._limiter
 
     def reload(self, slug: str | None = None) -> None:
         """Build adapters anew after a configuration change: one, or all."""
@@ -94,6 +108,8 @@ class Platform:
         self.readings.close()
         for adapter in self._adapters.values():
             adapter.close()
+        if self._limiter is not None:
+            self._limiter.close()
         self.redis.close()
         self.database.close()
 
