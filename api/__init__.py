@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from api import documentation, problems
+from api import documentation, problems, throttle
 
 if TYPE_CHECKING:
     from operations.platform import Platform
@@ -29,6 +29,7 @@ def create_api(platform: Platform) -> FastAPI:
     )
     api.state.platform = platform
     problems.install(api)
+    throttle.install(api, platform)
     documentation.install(api)
     names = sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.ispkg)
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes, versions
-from api.auth import TheActor, ThePlatform, actor_of
+from api.auth import TheActor, ThePlatform, actor_of, platform_of
 from api.problems import Problem
 from limiter import Scope
 from limiter.model import MAX_LIMIT, MAX_WINDOW_SECONDS
 from operations import ratelimit_explain, ratelimit_usage, ratelimit_wire, ratelimits
+from operations.access import Actor
 from operations.change import Conflict, NotFound
 from operations.ratelimits import Edit, Policy, Target
 
@@ -82,9 +83,8 @@ def _reason(values: Values | None, request: Request) -> str:
     return (values.reason if values else "") or request.headers.get("x-reason", "") or "Changed over the API"
 
 
-def _save(request: Request, response: Response, edit: Edit, values: Values | None) -> dict[str, Any]:
-    platform = request.app.state.platform
-    actor = actor_of(request)
+def _save(actor: Actor, request: Request, response: Response, edit: Edit, values: Values | None) -> dict[str, Any]:
+    platform = platform_of(request)
     verb = "delete" if edit.values is None else "create" if edit.seen == 0 else "update"
     saved = ratelimits.save(
         platform, actor, [edit], reason=_reason(values, request), request_id=request.headers.get("x-request-id"),
@@ -118,10 +118,10 @@ def listing(
 
 
 @_both.post("", status_code=201, summary="A new key")
-def create(values: New, request: Request, response: Response) -> dict[str, Any]:
+def create(values: New, actor: TheActor, request: Request, response: Response) -> dict[str, Any]:
     """409 when the key is there already."""
     try:
-        body = _save(request, response, Edit(Target(values.key), {"limit": None, **values.given()}, 0), values)
+        body = _save(actor, request, response, Edit(Target(values.key), {"limit": None, **values.given()}, 0), values)
     except Conflict as error:
         raise Problem(409, "exists", f"The key {values.key} is there already.", current=error.current) from error
     response.headers["Location"] = f"{request.url.path}/{values.key}"
@@ -164,9 +164,9 @@ def put(key: str, values: Values, platform: ThePlatform, actor: TheActor, reques
 
 
 @_both.delete("/{key}", summary="Delete a key with everything under it")
-def delete(key: str, request: Request, response: Response) -> dict[str, Any]:
+def delete(key: str, actor: TheActor, request: Request, response: Response) -> dict[str, Any]:
     """`If-Match` is needed."""
-    return _save(request, response, Edit(Target(key), None, versions.required(request)), None)
+    return _save(actor, request, response, Edit(Target(key), None, versions.required(request)), None)
 
 
 @_both.get("/{key}/effective", summary="What applies to a tenant or agent, and why")
@@ -227,11 +227,11 @@ def put_override(
 
 @_both.delete("/{key}/{scope}/{reference}", summary="Clear an override")
 def delete_override(
-    key: str, scope: OverrideScope, reference: str, request: Request, response: Response
+    key: str, scope: OverrideScope, reference: str, actor: TheActor, request: Request, response: Response
 ) -> dict[str, Any]:
     """`If-Match` is needed."""
     edit = Edit(Target(key, _SCOPES[scope], reference), None, versions.required(request))
-    return _save(request, response, edit, None)
+    return _save(actor, request, response, edit, None)
 
 
 def _put(
@@ -244,9 +244,9 @@ def _put(
             ratelimits.get(platform, actor, target)
         except NotFound:
             response.status_code = 201
-            return _save(request, response, Edit(target, {"limit": None, **given}, 0), values)
+            return _save(actor, request, response, Edit(target, {"limit": None, **given}, 0), values)
         versions.required(request)
-    return _save(request, response, Edit(target, given, seen), values)
+    return _save(actor, request, response, Edit(target, given, seen), values)
 
 
 router = APIRouter()

@@ -124,11 +124,15 @@ class Limiter:
             check_cost(cost)
         core = self.core
         if not self.store.table.complete:
+            if core.paused_until and time.monotonic() < core.paused_until:
+                return core.without_redis(key, None, cost, None)
             try:
                 self._ready()
             except (RedisError, OSError) as error:
+                core.paused_until = time.monotonic() + PAUSE_SECONDS
                 return core.without_redis(key, None, cost, error)
             if not self.store.table.complete:
+                core.paused_until = time.monotonic() + PAUSE_SECONDS
                 return core.without_redis(key, None, cost, TimeoutError("policies not loaded in time"))
         asked: Prepared | None = None
         for _ in range(3):

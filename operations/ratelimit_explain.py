@@ -270,7 +270,7 @@ def _forget_probe(platform: Platform, limiter: Limiter, key: str, who: str) -> N
             pipe.execute()
         for line in platform.redis.lrange(keys.blocked(n), 0, 20):
             if str(line).endswith(f"|{who}"):
-                platform.redis.lrem(keys.blocked(n), 0, line)
+                platform.redis.lrem(keys.blocked(n), 0, str(line))
     except RedisError:
         return  # the probe's counter expires by itself
 

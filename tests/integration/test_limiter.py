@@ -75,7 +75,8 @@ def test_the_script_equals_the_python_model(client, make) -> None:
 
 @pytest.mark.parametrize(("mode", "allowed"), [("HARD", 5), ("SOFT", 8), ("WARN", 8)])
 def test_modes(client, make, mode, allowed) -> None:
-    publish.apply(client, KEY, 1, base=base(5, mode), overrides={"tenant:none": {"limit": 0}, "tenant:all": {"limit": None}})
+    overrides = {"tenant:none": {"limit": 0}, "tenant:all": {"limit": None}}
+    publish.apply(client, KEY, 1, base=base(5, mode), overrides=overrides)
     limiter = make(clock=Clock())
     answers = [limiter.check(KEY, "acme") for _ in range(8)]
     assert sum(answer.allowed for answer in answers) == allowed
@@ -117,7 +118,7 @@ def _hammer(url: str, calls: int, queue) -> None:
     with redis.Redis.from_url(url) as client, Limiter(client, timeout=20.0) as limiter:
         limiter.wait_ready(30)
         answers = [limiter.check(KEY, "acme") for _ in range(calls)]
-        queue.put((sum(a.allowed for a in answers), sum(a.over_limit for a in answers), sum(a.degraded for a in answers)))
+        queue.put(tuple(sum(getattr(a, name) for a in answers) for name in ("allowed", "over_limit", "degraded")))
 
 
 @pytest.mark.parametrize("mode", ["HARD", "SOFT", "WARN"])
@@ -279,7 +280,8 @@ def test_asyncio_decides_alike(client, redis_url, make) -> None:
 
 
 def test_leases_never_exceed_a_hard_limit_and_give_back_what_they_did_not_use(client, make) -> None:
-    publish.apply(client, KEY, 1, base=base(1000, window_seconds=86400 * 31), overrides={"tenant:s": {"limit": 10, "policy": "SOFT"}})
+    month, soft = 86400 * 31, {"tenant:s": {"limit": 10, "policy": "SOFT"}}
+    publish.apply(client, KEY, 1, base=base(1000, window_seconds=month), overrides=soft)
     limiters = [make() for _ in range(3)]
     leased = [LeasedLimiter(limiter, block=100) for limiter in limiters]
     admitted = [0] * 3
@@ -311,8 +313,9 @@ def test_everything_of_a_decision_lies_in_one_cluster_slot() -> None:
     slots = redis.cluster.key_slot
     for who in ("acme", "a/b", "tenant with {braces}"):
         number = keys.shard(KEY, who)
-        names = [keys.counter(number, KEY, who, 60), keys.minutes(number, 1), keys.hours(number, 1), keys.top(number, KEY),
-                 keys.near(number, KEY), keys.blocked(number), keys.signals(number), keys.actives(number, 1)]  # fmt: skip
+        names = [make(number, 1) for make in (keys.minutes, keys.hours, keys.actives)]
+        names += [make(number, KEY) for make in (keys.top, keys.near)]
+        names += [keys.counter(number, KEY, who, 60), keys.blocked(number), keys.signals(number)]
         assert len({slots(name.encode()) for name in names}) == 1
     assert len({slots(name(KEY).encode()) for name in (keys.config, keys.overrides, keys.changes)}) == 1
     assert len({slots(keys.blocked(number).encode()) for number in range(keys.SHARDS)}) > 60
@@ -350,10 +353,14 @@ def test_the_explanation_equals_the_decision_for_10000_combinations(client, make
         expires = dice.choice((None, None, clock.now - 5, clock.now + 5, clock.now + 1000))
         full = not reference
         return RateLimitPolicy(
-            key=KEY, limit_value=dice.choice((None, 0, 1, 7, 100)), window_seconds=60 if full else dice.choice((None, 10, 60)),
-            policy=dice.choice(("HARD", "SOFT", "WARN") if full else (None, "HARD", "SOFT", "WARN")), active=dice.random() < 0.8,
-            expires_at=None if full or expires is None else datetime.fromtimestamp(expires, UTC), **reference,
-        )  # fmt: skip
+            key=KEY,
+            limit_value=dice.choice((None, 0, 1, 7, 100)),
+            window_seconds=60 if full else dice.choice((None, 10, 60)),
+            policy=dice.choice(("HARD", "SOFT", "WARN") if full else (None, "HARD", "SOFT", "WARN")),
+            active=dice.random() < 0.8,
+            expires_at=None if full or expires is None else datetime.fromtimestamp(expires, UTC),
+            **reference,
+        )
 
     version, count = 0, 0
     for _ in range(250):
@@ -366,7 +373,8 @@ def test_the_explanation_equals_the_decision_for_10000_combinations(client, make
         table, version = KeyPolicies(), version + 1
         for one in rows:
             place(table, one)
-        document = {**rule_of(rows[0]).document(), "tiers": {r.tier_code: rule_of(r).document() for r in rows if r.tier_code}}
+        by_tier = {r.tier_code: rule_of(r).document() for r in rows if r.tier_code}
+        document = {**rule_of(rows[0]).document(), "tiers": by_tier}
         names = {"tenant:a": None, "tenant:b": None, "agent:a/x": None, "agent:a/y": None}
         named = {override_name(r): override_document(r) for r in rows if r.tenant_id}
         publish.apply(client, KEY, version, base=document, overrides={**names, **named})

@@ -60,14 +60,16 @@ INSERT INTO tiers (code, name, rank, price_cents, currency, public, quotas) VALU
         '{"agents": null, "users_per_agent": null, "storage_gb": null}')
 ON CONFLICT DO NOTHING;
 INSERT INTO rate_limit_keys (key, version) VALUES ('@tenants', 0), ('api_calls', 1), ('voice_minutes', 1),
-    ('llm_tokens', 1), ('file_uploads', 1), ('memory_queries', 1);
+    ('llm_tokens', 1), ('file_uploads', 1), ('memory_queries', 1),
+    ('console_api', 1);
 INSERT INTO rate_limit_policies
     (key, scope, limit_value, window_seconds, policy, warn_percent, on_redis_failure, description, version) VALUES
     ('api_calls', 'GLOBAL', 1000, 3600, 'HARD', 80, 'allow', 'Requests to the API', 1),
     ('voice_minutes', 'GLOBAL', 60, 86400, 'SOFT', 80, 'allow', 'Minutes of speech in and out', 1),
     ('llm_tokens', 'GLOBAL', 100000, 86400, 'SOFT', 80, 'allow', 'Tokens of language models', 1),
     ('file_uploads', 'GLOBAL', 50, 3600, 'HARD', 80, 'allow', 'Files taken in', 1),
-    ('memory_queries', 'GLOBAL', 500, 3600, 'SOFT', 80, 'allow', 'Recalls from memory', 1);
+    ('memory_queries', 'GLOBAL', 500, 3600, 'SOFT', 80, 'allow', 'Recalls from memory', 1),
+    ('console_api', 'GLOBAL', 1200, 60, 'HARD', 80, 'allow', 'Requests to the API of Pilothouse itself, per token', 1);
 INSERT INTO rate_limit_policies (key, scope, tier_code, limit_value, version)
 SELECT v.key, 'TIER', v.tier, v.amount, 1 FROM (VALUES
     ('api_calls', 'free', 100::bigint), ('api_calls', 'starter', 1000), ('api_calls', 'team', 10000),
