@@ -1,0 +1,157 @@
+"""The limiter beside the `limits` library and a bare PING on one server; propagation; memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+from limits import RateLimitItemPerHour
+from limits.storage import RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from benchmarks.table import Row, milliseconds, quantile
+from limiter import LeasedLimiter, Limiter, publish
+from sandbox.engines import Valkey
+from sandbox.processes import free_port
+
+KEY = "api_calls"
+ROUNDS = 9
+CALLS = 1500
+LIMITERS, PROCESSES, SAVES = 200, 10, 20
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        engine = Valkey(Path(folder) / "valkey", free_port(), durable=False)
+        engine.start()
+        try:
+            yield engine.url
+        finally:
+            engine.kill()
+
+
+def _rate(work: Callable[[], object], calls: int) -> float:
+    started = time.perf_counter()
+    for _ in range(calls):
+        work()
+    return calls / (time.perf_counter() - started)
+
+
+def throughput(url: str) -> list[Row]:
+    """Decisions per second, the contestants taking turns so that a busy machine is busy for all."""
+    client = redis.Redis.from_url(url)
+    base = {"limit": 1000, "window_seconds": 3600, "policy": "HARD", "tiers": {"team": {"limit": 10**9}}}
+    publish.apply(client, KEY, 1, base=base, overrides={"agent:acme/bot": {"limit": 10**11}})
+    publish.apply(client, "@tenants", 1, overrides={"acme": {"tier": "team"}})
+    limiter = Limiter(client, timeout=5)
+    limiter.wait_ready()
+    leased = LeasedLimiter(limiter, block=1000)
+    other, item = SlidingWindowCounterRateLimiter(RedisStorage(url)), RateLimitItemPerHour(10**9)
+    contestants: dict[str, tuple[Callable[[], object], int]] = {
+        "ping": (client.ping, CALLS),
+        "limits": (lambda: other.hit(item, "acme"), CALLS),
+        "check": (lambda: limiter.check(KEY, "acme", "bot"), CALLS),
+        "leased": (lambda: leased.check(KEY, "acme", "bot"), CALLS * 30),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(ROUNDS):
+        for name, (work, calls) in contestants.items():
+            rates[name].append(_rate(work, calls))
+    leased.close()
+    limiter.close()
+
+    def ratio(one: str, two: str) -> float:
+        return quantile([a / b for a, b in zip(rates[one], rates[two], strict=True)], 0.5)
+
+    middle = {name: quantile(values, 0.5) for name, values in rates.items()}
+    level, leases = ratio("check", "limits"), ratio("leased", "limits")
+    return [
+        Row("PING by redis-py", f"{middle['ping']:,.0f}/s"),
+        Row("limits, sliding window counter", f"{middle['limits']:,.0f}/s"),
+        Row("check", f"{middle['check']:,.0f}/s"),
+        Row("leased check", f"{middle['leased']:,.0f}/s"),
+        Row("check against limits", f"{level:.2f} ×", "at least level", level >= 1),
+        Row("check against PING", f"{ratio('check', 'ping'):.2f} ×"),
+        Row("leased against limits", f"{leases:.0f} ×", "at least 20 ×", leases >= 20),
+    ]
+
+
+def _listen(url: str, count: int, ready: Any, told: Any, stop: Any) -> None:
+    client = redis.Redis.from_url(url)
+    limiters = [Limiter(client, timeout=5) for _ in range(count)]
+    for limiter in limiters:
+        limiter.wait_ready(30)
+    tables = [limiter.store.table for limiter in limiters]
+    seen = [0] * count
+    ready.put(True)
+    while not stop.is_set():
+        for number, table in enumerate(tables):
+            limit = table.keys[KEY].base.limit
+            if limit != seen[number]:
+                seen[number] = limit
+                told.put((limit, time.monotonic()))
+        time.sleep(0.001)
+    for limiter in limiters:
+        limiter.close()
+
+
+def propagation(url: str) -> list[Row]:
+    """From writing the policy to the new limit in force in every subscribed limiter."""
+    client = redis.Redis.from_url(url)
+    context = multiprocessing.get_context("fork")
+    ready, told, stop = context.Queue(), context.Queue(), context.Event()
+    each = LIMITERS // PROCESSES
+    workers = [context.Process(target=_listen, args=(url, each, ready, told, stop)) for _ in range(PROCESSES)]
+    for worker in workers:
+        worker.start()
+    for _ in workers:
+        ready.get(timeout=60)
+    delays: list[float] = []
+    try:
+        for number in range(SAVES):
+            limit, waiting = 5000 + number, LIMITERS
+            started = time.monotonic()
+            publish.apply(client, KEY, 100 + number, base={"limit": limit, "window_seconds": 3600, "policy": "HARD"})
+            while waiting:
+                found, at = told.get(timeout=30)
+                if found == limit:
+                    waiting -= 1
+                    delays.append(at - started)
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join(10)
+    worst = quantile(delays, 0.99)
+    return [
+        Row(f"a change in {LIMITERS} limiters of {PROCESSES} processes, p50", milliseconds(quantile(delays, 0.5))),
+        Row("the same, p99", milliseconds(worst), "under 50 ms", worst < 0.05),
+    ]
+
+
+def memory(url: str) -> list[Row]:
+    """What a limiter with 5,000 overrides keeps in memory."""
+    client = redis.Redis.from_url(url)
+    overrides = {f"tenant:tenant-{n}": {"limit": n, "expires_at": 1.9e9 + n} for n in range(5000)}
+    publish.apply(client, "memory", 1, base={"limit": 1, "window_seconds": 60, "policy": "HARD"}, overrides=overrides)
+    tracemalloc.start()
+    with Limiter(client, timeout=5) as limiter:
+        before = tracemalloc.get_traced_memory()[0]
+        limiter.wait_ready(30)
+        kept = tracemalloc.get_traced_memory()[0] - before
+        count = len(limiter.store.table.keys["memory"].tenants)
+    tracemalloc.stop()
+    return [Row(f"memory of a limiter with {count:,} overrides, all different", f"{kept / 2**20:.1f} MiB")]
+
+
+def run() -> list[Row]:
+    """All rows, on a Valkey of their own."""
+    with _server() as url:
+        return [*throughput(url), *propagation(url), *memory(url)]
