@@ -21,6 +21,7 @@ from api import create_api, metrics
 from api.web import signin
 from api.web.gate import Gate
 from api.web.headers import Headers
+from api.web.index import Index
 from api.web.redirects import srs_routes
 from operations import background, platform, sessions
 from operations.settings import Settings
@@ -74,6 +75,7 @@ app = st.App(
             public_url=settings.public_url,
             also_open=frozenset(addresses),
         ),
+        Middleware(Index),
     ],
     on_script_error=incident.show,
 )

@@ -88,7 +88,7 @@ class Lago(Adapter[LagoConfig]):
             found = [
                 Metric(
                     "mrr",
-                    "Monthly recurring revenue",
+                    "MRR",
                     mrr.cents[currency] if currency else 0,
                     Unit.CENTS,
                     headline=True,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from pydantic import Field, SecretStr
@@ -32,6 +33,7 @@ from adapters.core.redact import redact
 
 T = TypeVar("T")
 WORKERS_ASKED = 1000
+WORKFLOWS_MOST = 200
 
 
 class TemporalConfig(ServiceConfig):
@@ -48,6 +50,19 @@ class TemporalConfig(ServiceConfig):
     )
     tls: bool = Field(False, title="TLS")
     api_key: SecretStr | None = Field(None, title="API key")
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """One execution of a workflow, without what it was given or returned."""
+
+    id: str
+    kind: str
+    status: str
+    """running, completed, failed, canceled, terminated, continued as new or timed out."""
+    task_queue: str
+    started_at: datetime
+    closed_at: datetime | None
 
 
 class Temporal(Adapter[TemporalConfig]):
@@ -127,6 +142,32 @@ class Temporal(Adapter[TemporalConfig]):
             Setting("global", "yes" if space.is_global_namespace else "no", group="Namespace"),
             Setting("history_archival", "on" if space.config.history_archival_state == 2 else "off", group="Namespace"),
         ]  # fmt: skip
+
+    def workflows(self, status: str | None = None, limit: int = 50) -> tuple[Workflow, ...]:
+        """Executions of one status ("Running", "Failed", …) or of all, as the server orders them: newest first.
+
+        At most 200. Raises AdapterError.
+        """
+        limit = max(1, min(limit, WORKFLOWS_MOST))
+        query = f"ExecutionStatus='{status}'" if status and status.isalpha() else None
+
+        async def ask(client: Client) -> tuple[Workflow, ...]:
+            found = client.list_workflows(query, limit=limit, page_size=limit, rpc_timeout=_left())
+            return tuple(
+                [
+                    Workflow(
+                        one.id[:200],
+                        one.workflow_type[:200],
+                        one.status.name.replace("_", " ").lower() if one.status else "unknown",
+                        one.task_queue[:200],
+                        one.start_time,
+                        one.close_time,
+                    )
+                    async for one in found
+                ]
+            )
+
+        return self.call(ask)
 
     def call(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Do ``work`` with the client on the shared loop, within the present deadline. Raises AdapterError."""

@@ -30,6 +30,8 @@ PAGE = Page(
 )
 LIVE_SECONDS = 5.0
 CHANGES_SHOWN = 12
+SHORT_NOTE = 10
+"""Letters of a note that fit beside a card's number."""
 _FILTER_STATES = (State.DOWN, State.NO_ANSWER, State.DEGRADED, State.UNCONFIGURED, State.HEALTHY)
 
 
@@ -127,6 +129,9 @@ def _card(now: ServiceNow) -> None:
         message = f"Depends on {', '.join(now.depends_down)}, which fails."
     else:
         message = told.message if bad or told.state is State.UNCONFIGURED else service.purpose
+    note = now.headline.note if now.headline else ""
+    if len(note) > SHORT_NOTE and message == service.purpose:
+        message = f"{note[:1].upper()}{note[1:]}. {message}"
     latency = "–" if told.latency_ms is None else state.number(told.latency_ms, Unit.MILLISECONDS)
     with st.container(key=f"card-{service.slug}"):
         st.html(
@@ -134,10 +139,9 @@ def _card(now: ServiceNow) -> None:
             f"{state.pill(told.state)}</header>"
             f'<div class="v">{value}<small>{label}</small></div>{charts.spark(now.spark, told.state)}'
             f'<div class="m" title="{state.text(told.message)}">{state.text(message)}</div>'
-            f'<div class="f"><span title="latency of the last check">{latency}</span>'
-            f'<span title="since {state.moment(now.since)}">for {state.since(now.since)}</span>'
-            f'<span title="checked {state.moment(told.checked_at)}">{state.since(told.checked_at)} ago</span>'
-            "</div></div>"
+            f'<div class="f"><span title="in this state since {state.moment(now.since)}">for {state.since(now.since)}'
+            f'</span><span title="{state.moment(told.checked_at)}">checked {state.since(told.checked_at)} ago'
+            f" in {latency}</span></div></div>"
         )
         link(service.slug, "Manage →")
 
@@ -146,9 +150,12 @@ def _headline(now: ServiceNow) -> tuple[str, str]:
     m = now.headline
     if m is None:
         return "–", ""
-    full = state.text(state.exact(m.value, m.unit, m.currency))
-    return f'<span title="{full}">{state.text(state.number(m.value, m.unit, m.currency))}</span>', state.text(
-        f"{m.label} {m.note}".strip()
+    full = state.text(f"{state.exact(m.value, m.unit, m.currency)} {m.label} {m.note}".strip())
+    # What is too long to stand beside the number opens the card's sentence instead.
+    label = f"{m.label}, {m.note}" if m.note and len(m.note) <= SHORT_NOTE else m.label
+    return (
+        f'<span title="{full}">{state.text(state.number(m.value, m.unit, m.currency))}</span>',
+        state.text(label.replace(", of ", " of ")),
     )
 
 

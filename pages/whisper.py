@@ -1,5 +1,6 @@
-"""The page of this service: the four faces every service has."""
+"""The page of Whisper: try-outs, models."""
 
+from pages.widgets import voice
 from pages.widgets.page import service_page
 from pages.widgets.template import service
 
@@ -9,4 +10,4 @@ LIMITS = "Transcription counts against the policy `voice_minutes`, per tier."
 
 def render() -> None:
     """Draw the page."""
-    service(PAGE, limits=LIMITS)
+    service(PAGE, monitor=voice.monitor, limits=LIMITS)

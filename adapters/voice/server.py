@@ -312,6 +312,6 @@ def _tried_metrics(tried: TryOut | None) -> list[Metric]:
     found = [Metric("try_out_latency", "Try-out", round(tried.latency_ms, 2), Unit.MILLISECONDS)]
     factor = tried.real_time_factor
     if factor is not None:
-        note = "below 1 is faster than real time"
+        note = "below 100 % is faster than real time"
         found.append(Metric("real_time_factor", "Real-time factor", round(factor, 4), Unit.RATIO, note=note))
     return found

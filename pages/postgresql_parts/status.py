@@ -21,24 +21,18 @@ def draw(view: View) -> None:
     read.ahead(view, "server", *findings.NEEDS, "databases")
     server = read.shown(view, "server", "the server's facts")
     if server is not None:
-        latency = next((m for m in view.now.metrics if m.name == "latency"), None)
+        # Version, latency and connections stand in the header and the metrics above.
         facts = (
-            ("Version", server.version, "as the server reports it"),
             ("Role", server.role, "a primary takes writes, a standby only reads"),
             ("Up for", state.span(server.uptime_s), state.moment(server.started_at)),
-            ("Latency", state.metric(latency) if latency else "–", "one SELECT 1 over an open connection"),
-            (
-                "Connections",
-                f"{server.connections} of {server.max_connections}",
-                f"{server.reserved} are kept for superusers",
-            ),
+            ("Connections kept back", str(server.reserved), "for superusers, of the maximum"),
             ("Database", server.database, f"as user {server.user}"),
         )
         cells = "".join(
             f'<div title="{state.text(tip)}"><small>{state.text(name)}</small><b>{state.text(value)}</b></div>'
             for name, value, tip in facts
         )
-        st.html(f'<div class="ph-facts" style="padding:.2rem .1rem .4rem">{cells}</div>')
+        st.html(f'<div class="ph-facts row">{cells}</div>')
         st.progress(
             min(1.0, server.connections_percent / 100),
             text=f"{server.connections_percent:.0f} % of the connections an ordinary user may take",

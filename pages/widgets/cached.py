@@ -25,9 +25,9 @@ def reading(key: str, fetch: Callable[[], T], *, every: float = 10.0, wait: floa
 def age(found: Reading[Any]) -> str:
     """Markdown telling how old the value is, and whether a newer one is on its way."""
     if found.fetched_at is None:
-        return ":gray[:material/hourglass_empty: reading…]"
-    words = f":gray[:material/schedule: {state.since(found.fetched_at)} ago]"
-    return f"{words} :gray[· refreshing]" if found.pending else words
+        return ":small[:gray[:material/hourglass_empty: reading…]]"
+    refreshing = " · refreshing" if found.pending else ""
+    return f":small[:gray[Read {state.since(found.fetched_at)} ago{refreshing}]]"
 
 
 def read(key: str, fetch: Callable[[], T], what: str, *, every: float = 10.0, wait: float = 0.25) -> T | None:

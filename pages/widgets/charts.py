@@ -30,11 +30,16 @@ _SCALES: dict[Unit, tuple[float, str]] = {
 }
 
 
+def unit_name(unit: Unit) -> str:
+    """The unit a chart of this metric counts in; empty for plain counts and money."""
+    return _SCALES.get(unit, (1.0, unit.value if unit is not Unit.COUNT else ""))[1]
+
+
 def _millis(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
-def _base(hours: float | None, unit: str) -> dict[str, Any]:
+def _base(hours: float | None) -> dict[str, Any]:
     now = utcnow()
     axis: dict[str, Any] = {
         "type": "time",
@@ -49,14 +54,12 @@ def _base(hours: float | None, unit: str) -> dict[str, Any]:
     return {
         "useUTC": True,
         "animation": False,
-        "grid": {"left": 8, "right": 12, "top": 14, "bottom": 4, "containLabel": True},
+        "grid": {"left": 8, "right": 26, "top": 10, "bottom": 4, "containLabel": True},
         "tooltip": {"trigger": "axis", "confine": True, "axisPointer": {"type": "line"}},
         "xAxis": axis,
         "yAxis": {
             "type": "value",
             "scale": False,
-            "name": unit,
-            "nameTextStyle": {"color": _INK, "fontSize": 11, "align": "left"},
             "axisLabel": {"color": _INK, "fontSize": 11},
             "splitLine": {"lineStyle": {"color": _GRID}},
             "splitNumber": 3,
@@ -69,7 +72,7 @@ def series(points: Iterable[Any], unit: Unit, *, hours: float, step_seconds: flo
 
     ``points`` have ``at``, ``avg``, ``min`` and ``max``.
     """
-    scale, label = _SCALES.get(unit, (1.0, unit.value if unit is not Unit.COUNT else ""))
+    scale = _SCALES.get(unit, (1.0, ""))[0]
     low: list[list[float | None]] = []
     band: list[list[float | None]] = []
     line: list[list[float | None]] = []
@@ -84,7 +87,7 @@ def series(points: Iterable[Any], unit: Unit, *, hours: float, step_seconds: flo
         band.append([at, round(top - bottom, 4)])
         line.append([at, round(point.avg * scale, 4)])
         before = at
-    spec = _base(hours, label)
+    spec = _base(hours)
     quiet = {"type": "line", "stack": "band", "symbol": "none", "silent": True, "lineStyle": {"opacity": 0}}
     spec["series"] = [
         {**quiet, "name": "min", "data": low, "tooltip": {"show": False}},
@@ -107,9 +110,9 @@ def series(points: Iterable[Any], unit: Unit, *, hours: float, step_seconds: flo
     return spec
 
 
-def bars(labels: Sequence[str], stacks: dict[str, Sequence[float]], *, unit: str = "") -> dict[str, Any]:
+def bars(labels: Sequence[str], stacks: dict[str, Sequence[float]]) -> dict[str, Any]:
     """Bars per label, stacked by name."""
-    spec = _base(None, unit)
+    spec = _base(None)
     spec["xAxis"] = {
         "type": "category",
         "data": list(labels),

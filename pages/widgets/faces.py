@@ -13,13 +13,16 @@ from operations.access import Permission
 from pages.widgets import cached, charts, config_form, state, table
 
 if TYPE_CHECKING:
-    from operations.health import ServiceNow
+    from operations.health import Series, ServiceNow
+    from operations.readings import Reading
     from pages.widgets.template import View
 
 SPANS = {"1 h": 1, "24 h": 24, "7 d": 168, "30 d": 720}
 CHANGES_SHOWN = 20
 CHANGES_READ = 200
 HISTORY_POINTS = 300
+SETTINGS_SHOWN = 40
+CHARTS_SHOWN = 12
 
 
 def trouble(now: ServiceNow) -> None:
@@ -45,15 +48,17 @@ def trouble(now: ServiceNow) -> None:
 
 
 def metric_row(metrics: tuple[Metric, ...]) -> None:
-    """All metrics of the last visit, as one row of numbers."""
-    if not metrics:
-        return
+    """Metrics of the last visit as a row of numbers; the headline stands in the header already."""
     cells = "".join(
         f'<div title="{state.text(state.exact(m.value, m.unit, m.currency))}"><small>{state.text(m.label)}</small>'
-        f"<b>{state.text(state.metric(m))}</b></div>"
+        f"<b>{state.text(state.number(m.value, m.unit, m.currency))}</b>"
+        + (f"<em>{state.text(m.note)}</em>" if m.note else "")
+        + "</div>"
         for m in metrics
+        if not m.headline
     )
-    st.html(f'<div class="ph-facts" style="padding:.2rem .1rem .4rem">{cells}</div>')
+    if cells:
+        st.html(f'<div class="ph-facts row">{cells}</div>')
 
 
 def status(view: View) -> None:
@@ -89,27 +94,35 @@ def settings(reported: object, slug: str) -> None:
         wanted = st.text_input(
             "Search settings", key=f"settings_{slug}", placeholder="Search settings", label_visibility="collapsed"
         ).casefold()
-    shown = [s for s in rows if wanted in f"{s.name} {s.description} {s.group}".casefold()][:200]
+    matching = [s for s in rows if wanted in f"{s.name} {s.description} {s.group}".casefold()]
+    shown = matching[:SETTINGS_SHOWN]
     if not shown:
-        word = "No setting matches." if rows else "The service reports no settings."
-        table.empty(word)
+        st.caption("No setting matches." if rows else "The service reports no settings.")
         return
-    table.draw(
-        ("Group", "Setting", "Value", "Meaning"),
-        (
-            (state.text(s.group), f"<code>{state.text(s.name)}</code>", _value(s), state.text(s.description))
-            for s in shown
-        ),
-        quiet=(0,),
-    )
+    columns = {
+        "Group": [state.text(s.group) for s in shown],
+        "Setting": [f"<code>{state.text(s.name)}</code>" for s in shown],
+        "Value": [_value(s) for s in shown],
+        "Meaning": [state.text(s.description) for s in shown],
+    }
+    if len({s.group for s in rows}) == 1:
+        del columns["Group"]
+    if not any(s.description for s in rows):
+        del columns["Meaning"]
+    table.draw(list(columns), zip(*columns.values(), strict=True), quiet=(0,) if "Group" in columns else ())
+    if len(matching) > len(shown):
+        st.caption(f"{len(shown)} of {len(matching)}: search to find the others.")
 
 
 def _value(setting: Setting) -> str:
     if isinstance(setting.value, SecretStr):
         return "••••"
+    if setting.value == "" and not setting.default:
+        return "<span class='ph-old' title='empty'>–</span>"
     shown = state.text(setting.value) + (f" {setting.unit.value}" if setting.unit.value else "")
     if setting.default is not None and setting.default != setting.value:
-        return f"<b>{shown}</b> <span class='ph-src' title='default {state.text(setting.default)}'>changed</span>"
+        default = state.text(setting.default or "empty")
+        return f"<b>{shown or 'none'}</b> <span class='ph-src' title='default {default}'>changed</span>"
     return shown
 
 
@@ -179,9 +192,15 @@ def monitor(view: View) -> None:
     hours = SPANS.get(chosen or "24 h", 24)
     changes = strip(view, hours=hours)
     names = {"latency_ms": "Latency of the check"} | {m.name: m.label for m in view.now.metrics}
+    found = {label: (name, _history(view, name, hours)) for name, label in list(names.items())[:CHARTS_SHOWN]}
+    flat = {label: value for label, (_, reading) in found.items() if (value := _constant(reading.value)) is not None}
     with st.grid(2, min_column_width=320):
-        for name, label in list(names.items())[:12]:
-            history(view, name, label, hours)
+        for label, (name, reading) in found.items():
+            if label not in flat:
+                history(view, name, label, hours, reading)
+    if flat:
+        words = " · ".join(f"{state.plain(label)} **{state.plain(value)}**" for label, value in flat.items())
+        st.markdown(f":small[:gray[:material/horizontal_rule: Unchanged all the time:] {words}]")
     st.markdown("#### Changes of state")
     state_table(changes[:CHANGES_SHOWN])
 
@@ -197,18 +216,32 @@ def strip(view: View, *, hours: int) -> tuple[Any, ...]:
     return changes
 
 
-def history(view: View, name: str, label: str, hours: int) -> None:
-    """One metric over time, or a sentence where nothing has been measured."""
+def _history(view: View, name: str, hours: int) -> Reading[Series]:
     # One person looking or fifty: the history is read once, and the longer the span the less often.
-    reading = cached.reading(
+    return cached.reading(
         f"console:{view.slug}:history:{name}:{hours}",
         lambda: health.history(view.platform, view.slug, name, hours),
         every=max(10.0, hours * 3600 / HISTORY_POINTS),
     )
+
+
+def _constant(found: Series | None) -> str | None:
+    """The one value a metric had all the time, in its unit; None where it moved or was hardly measured."""
+    if found is None or len(found.points) < 2:
+        return None
+    first = found.points[0].avg
+    if any(point.min != first or point.max != first for point in found.points):
+        return None
+    return state.number(first, found.unit)
+
+
+def history(view: View, name: str, label: str, hours: int, reading: Reading[Series]) -> None:
+    """One metric over time, or a sentence where nothing has been measured."""
     with st.container(border=True, key=f"history_{view.slug}_{name}", gap="xxsmall"):
-        st.markdown(f"**{state.plain(label)}**")
-        cached.failed(reading, label)
         found = reading.value
+        unit = charts.unit_name(found.unit) if found is not None else ""
+        st.markdown(f"**{state.plain(label)}**" + (f" :small[:gray[{unit}]]" if unit else ""))
+        cached.failed(reading, label)
         if found is None:
             if reading.pending:
                 st.markdown(cached.age(reading))

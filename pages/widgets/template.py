@@ -5,7 +5,8 @@ A page gives one function per face it has something of its own to show in::
     def render() -> None:
         service(PAGE, status=collections, limits="Limits of the cluster apply to all collections together.")
 
-Each function receives a :class:`View` and draws after the common part of its face.
+Each function receives a :class:`View` and draws after the common part of its face; on Monitor before it,
+because what goes on now matters more than its history.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def service(
     draw: dict[str, Callable[[], None]] = {
         "Status": lambda: _live(page, slug, faces.status, status, faces.reported if settings else None),
         "Configure": lambda: _still(view, faces.configure, configure),
-        "Monitor": lambda: _live(page, slug, faces.monitor, monitor),
+        "Monitor": lambda: _live(page, slug, monitor, faces.monitor),
         "Limits": lambda: _limits(view, limits),
     }
     for name, tab in zip(FACES, tabs, strict=True):
@@ -97,12 +98,17 @@ def _header(page: Page, slug: str) -> None:
         ("Checked", f"{state.since(told.checked_at)} ago", state.moment(told.checked_at)),
         ("Version", told.version or "–", "as the service reports it"),
     ]
+    note = ""
     if now.headline is not None:
         m = now.headline
-        facts.insert(0, (m.label, state.metric(m), state.exact(m.value, m.unit, m.currency)))
+        full = state.exact(m.value, m.unit, m.currency)
+        facts.insert(0, (m.label, state.number(m.value, m.unit, m.currency), f"{full} {m.note}".strip()))
+        note = m.note
     cells = "".join(
-        f'<div title="{state.text(title)}"><small>{state.text(name)}</small><b>{state.text(value)}</b></div>'
-        for name, value, title in facts
+        f'<div title="{state.text(title)}"><small>{state.text(name)}</small><b>{state.text(value)}</b>'
+        + (f"<em>{state.text(note)}</em>" if note and not place else "")
+        + "</div>"
+        for place, (name, value, title) in enumerate(facts)
     )
     st.html(
         f'<div class="ph-banner ph-{told.state.value}"><div>'
@@ -114,18 +120,16 @@ def _header(page: Page, slug: str) -> None:
 
 
 @st.fragment(run_every=LIVE_SECONDS)
-def _live(page: Page, slug: str, common: Part, particular: Part | None, after: Part | None = None) -> None:
+def _live(page: Page, slug: str, *parts: Part | None) -> None:
     platform, actor = session.platform(), session.actor()
     view = View(page, slug, platform, actor, health.now(platform, slug))
-    _still(view, common, particular)
-    if after is not None:
-        after(view)
+    _still(view, *parts)
 
 
-def _still(view: View, common: Part, particular: Part | None) -> None:
-    common(view)
-    if particular is not None:
-        particular(view)
+def _still(view: View, *parts: Part | None) -> None:
+    for part in parts:
+        if part is not None:
+            part(view)
 
 
 def _limits(view: View, limits: Part | str) -> None:
