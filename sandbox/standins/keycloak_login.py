@@ -52,7 +52,8 @@ def login(realm: str, action: str, people: Sequence[Person], *, username: str = 
         f"<h1>Sign in to {escape(realm)}</h1><p>Keycloak · sandbox</p>{message}"
         f'<form id="kc-form-login" method="post" action="{where}">'
         '<label for="username">Username or email</label>'
-        f'<input id="username" name="username" autocomplete="username" autofocus value="{escape(username, quote=True)}">'
+        '<input id="username" name="username" autocomplete="username" autofocus'
+        f' value="{escape(username, quote=True)}">'
         '<label for="password">Password</label>'
         '<input id="password" name="password" type="password" autocomplete="current-password">'
         '<button class="go" id="kc-login" type="submit">Sign in</button></form>'
