@@ -106,6 +106,7 @@ def _listen(url: str, count: int, ready: Any, told: Any, stop: Any) -> None:
 def propagation(url: str) -> list[Row]:
     """From writing the policy to the new limit in force in every subscribed limiter."""
     client = redis.Redis.from_url(url)
+    publish.apply(client, KEY, 50, base={"limit": 1, "window_seconds": 3600, "policy": "HARD"})
     context = multiprocessing.get_context("fork")
     ready, told, stop = context.Queue(), context.Queue(), context.Event()
     each = LIMITERS // PROCESSES

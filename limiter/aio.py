@@ -178,16 +178,26 @@ class AsyncLimiter:
                 connection_pool=ConnectionPool(connection_class=self._redis.connection_pool.connection_class, **kwargs)
             )
         async with self._side.pubsub() as pubsub:
-            await pubsub.subscribe(keys.CHANNEL)
+            await pubsub.subscribe(keys.CHANGES, keys.CHANNEL)
+            followed: set[str] = set()
             due = time.monotonic() + POLL_SECONDS
             while True:
                 message = await pubsub.get_message(timeout=max(due - time.monotonic(), 0.001))
                 if message is not None:
-                    if message["type"] == "subscribe":
+                    channel = text(message["channel"])
+                    if message["type"] == "subscribe" and channel == keys.CHANNEL:
                         await self._reload()
                         self.connected.set()
+                    elif message["type"] == "message" and channel == keys.CHANGES:
+                        key = self.table.follow(text(message["data"]))
+                        if key is not None:
+                            followed.add(key)
                     elif message["type"] == "message":
-                        await self._load(text(message["data"]))
+                        key = text(message["data"])
+                        if key in followed:
+                            followed.discard(key)
+                        else:
+                            await self._load(key)
                 if time.monotonic() >= due:
                     await self._reload(poll=True)
                     await self._report()

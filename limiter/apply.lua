@@ -6,7 +6,7 @@ local version = tonumber(ARGV[1])
 local t = redis.call('TIME')
 local stored = tonumber(redis.call('ZSCORE', KEYS[3], '@') or '0')
 local revision = math.max(t[1] * 1000000 + t[2], stored + 1)
-local changed = false
+local changed, told = false, {}
 if ARGV[2] ~= '' then
   local known = tonumber(redis.call('ZSCORE', KEYS[3], '@base') or '-1')
   if version > known then
@@ -23,11 +23,18 @@ for i = 5, #ARGV, 2 do
     if document == '' then document = string.format('{"version":%.0f,"deleted":true}', version) end
     redis.call('HSET', KEYS[2], ARGV[i], document)
     redis.call('ZADD', KEYS[3], revision, ARGV[i])
+    told[#told + 1] = ARGV[i]
+    told[#told + 1] = document
     changed = true
   end
 end
 if not changed then return {string.format('%.0f', stored), 0} end
 if stored == 0 then redis.call('ZADD', KEYS[3], revision, '@epoch') end
 redis.call('ZADD', KEYS[3], revision, '@')
+-- The change itself goes first, so that subscribers need not come and ask; a large one they fetch.
+if #ARGV <= 44 then
+  redis.call('PUBLISH', ARGV[3] .. ':changes', cjson.encode({ARGV[4], string.format('%.0f', stored),
+    string.format('%.0f', revision), redis.call('ZSCORE', KEYS[3], '@epoch'), redis.call('GET', KEYS[1]) or '', told}))
+end
 redis.call('PUBLISH', ARGV[3], ARGV[4])
 return {string.format('%.0f', revision), 1}

@@ -10,6 +10,8 @@ from binascii import crc32
 
 SHARDS = 64
 CHANNEL = "ratelimit:invalidate"
+CHANGES = CHANNEL + ":changes"
+"""Beside the channel: the change itself, so that following it costs no round trip."""
 VERSIONS = "ratelimit:versions"
 TENANTS = "@tenants"
 """The name under which tenants' tiers travel, beside the keys of policies (which start with a letter)."""

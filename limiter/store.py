@@ -71,17 +71,13 @@ class Store:
 
     def _load(self, key: str, *, scan: bool = False) -> None:
         names = (keys.config(key), keys.overrides(key), keys.changes(key))
-        with self._loading:
+        with self._lock:
             reply = self._redis.eval(FETCH.text, 3, *names, self.table.at(key).revision, MOST_CHANGES)
             fetched = Fetched.parse(reply)
             if scan or self.table.needs_scan(key, fetched):
                 self.table.apply(key, fetched, list(self._scan(key)))
             elif fetched.revision != self.table.at(key).revision:
                 self.table.apply(key, fetched)
-
-    @property
-    def _loading(self) -> threading.Lock:
-        return self._lock
 
     def _scan(self, key: str) -> Iterable[tuple[str, str]]:
         for name, document in self._redis.hscan_iter(keys.overrides(key), count=1000):
@@ -103,17 +99,29 @@ class Store:
 
     def _listen(self) -> None:
         with self._redis.pubsub() as pubsub:
-            pubsub.subscribe(keys.CHANNEL)
+            pubsub.subscribe(keys.CHANGES, keys.CHANNEL)
+            followed: set[str] = set()
             due = time.monotonic() + self.poll_seconds
             while not self._stop.is_set():
                 message = pubsub.get_message(timeout=min(max(due - time.monotonic(), 0.001), 0.5))
                 if message is not None:
-                    if message["type"] == "subscribe":
+                    channel = text(message["channel"])
+                    if message["type"] == "subscribe" and channel == keys.CHANNEL:
                         # Anything may have been missed before this moment, also when redis-py reconnected by itself.
                         self.reload()
                         self.connected.set()
+                    elif message["type"] == "message" and channel == keys.CHANGES:
+                        with self._lock:
+                            key = self.table.follow(text(message["data"]))
+                        if key is not None:
+                            followed.add(key)
                     elif message["type"] == "message":
-                        self._load(text(message["data"]))
+                        # Every change is announced twice; what was followed need not be fetched.
+                        key = text(message["data"])
+                        if key in followed:
+                            followed.discard(key)
+                        else:
+                            self._load(key)
                 if time.monotonic() >= due:
                     self.poll()
                     for report in self.on_poll:

@@ -86,6 +86,20 @@ class Table:
                 self.keys.pop(key, None)
                 self.generation += 1
 
+    def follow(self, message: str) -> str | None:
+        """Take over a change as it was announced on keys.CHANGES; the key it brought up to date, or None.
+
+        Only a change that follows directly on what is loaded is taken; anything else is fetched.
+        """
+        key, before, revision, epoch, config, pairs = json.loads(message)
+        at = self.at(key)
+        if not before or at.revision != int(float(before)) or at.epoch != int(float(epoch)):
+            return None
+        items = list(pairs) if pairs else []  # an empty Lua table is written {}
+        changed = list(zip(items[::2], items[1::2], strict=True))
+        self.apply(key, Fetched(config, int(float(revision)), int(float(epoch)), False, changed))
+        return str(key)
+
     def needs_scan(self, key: str, fetched: Fetched) -> bool:
         """Whether single changes are not enough: first load, too many, or Redis lost and regained the key."""
         return fetched.more or self.at(key).epoch != fetched.epoch or key not in self.loaded
