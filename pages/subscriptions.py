@@ -38,9 +38,9 @@ def render() -> None:
         ((_words(name), *(_quota(tier.quotas, name) for tier in tiers)) for name in names),
         right=range(1, len(tiers) + 1),
     )
-    st.markdown(
-        ":gray[**Unlimited** is no limit at all; **0** is a limit of nothing, and blocks. "
-        "These are the quotas of the tier: the limits enforced on single requests are the rate limits.]"
+    st.caption(
+        "**Unlimited** is no limit at all; **0** is a limit of nothing, and blocks. "
+        "These are the quotas of the tier: the limits enforced on single requests are the rate limits."
     )
     link(slug_at("redis-ratelimits"), "Rate limits", icon=":material/speed:")
     if any(tier.tenants for tier in tiers):
@@ -73,4 +73,4 @@ def _quota(quotas: dict[str, float | None], name: str) -> str:
 
 
 def _words(name: str) -> str:
-    return state.text(name.replace("_", " ").capitalize())
+    return state.text(state.words(name))

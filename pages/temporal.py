@@ -20,15 +20,15 @@ def render() -> None:
 def _monitor(view: View) -> None:
     adapter = cast(Temporal, view.adapter)
     for status, title, nothing in (
-        ("Failed", "Failed workflows", "None failed within the namespace's retention."),
-        ("Running", "Running workflows", "None runs at the moment."),
-        ("Completed", "Completed workflows", "None completed within the namespace's retention."),
+        ("Failed", "Failed workflows, latest", "None failed within the namespace's retention."),
+        ("Running", "Running workflows, newest", "None runs at the moment."),
+        ("Completed", "Completed workflows, latest", "None completed within the namespace's retention."),
     ):
         listing.draw(
             view,
             f"workflows:{status}",
             title,
-            lambda status=status: adapter.workflows(status, 20),  # type: ignore[misc]
+            lambda status=status: adapter.workflows(status, 10),  # type: ignore[misc]
             HEADS,
             _row,
             nothing=nothing,

@@ -21,6 +21,7 @@ PAGE = Page(
 )
 PER_PAGE = 20
 USAGE_DAYS = 30
+_TONE = {"past_due": "degraded", "suspended": "down"}
 
 
 def render() -> None:
@@ -60,7 +61,7 @@ def _list() -> None:
                 f"<a href='/{PAGE.url}?tenant={state.text(t.id)}' target='_self'><b>{state.text(t.name)}</b></a>"
                 f"<br><code>{state.text(t.id)}</code>",
                 state.text(t.tier),
-                state.text(t.status),
+                _status(t.status),
                 f"{t.agents:,}",
                 table.when(t.created_at),
             )
@@ -76,6 +77,12 @@ def _list() -> None:
         st.markdown(f":gray[{found.total:,} tenants]")
 
 
+def _status(status: str) -> str:
+    """Active in plain letters; whatever else, so that it stands out."""
+    said = state.text(state.words(status))
+    return said if status == "active" else f"<span class='ph-pill ph-{_TONE.get(status, 'unknown')}'>{said}</span>"
+
+
 def _detail(tenant_id: str) -> None:
     who, platform = session.actor(), session.platform()
     if st.button("All tenants", icon=":material/arrow_back:", type="tertiary"):
@@ -88,12 +95,12 @@ def _detail(tenant_id: str) -> None:
         return
     facts = {
         "Tier": tenant.tier,
-        "Status": tenant.status,
+        "Status": state.words(tenant.status),
         "Agents": f"{tenant.agents:,}",
         "Since": state.moment(tenant.created_at)[:10],
     }
     cells = "".join(f"<div><small>{name}</small><b>{state.text(value)}</b></div>" for name, value in facts.items())
-    tone = "healthy" if tenant.status == "active" else "degraded"
+    tone = "healthy" if tenant.status == "active" else _TONE.get(tenant.status, "unknown")
     st.html(
         f'<div class="ph-banner ph-{tone}"><div><h2>{state.text(tenant.name)}</h2>'
         f"<p><code>{state.text(tenant.id)}</code></p></div><div class='ph-facts'>{cells}</div></div>"
@@ -106,7 +113,7 @@ def _detail(tenant_id: str) -> None:
     with st.grid(2, min_column_width=320):
         for key, days in usage.items():
             with st.container(border=True, gap="xxsmall"):
-                st.markdown(f"**{state.plain(key.replace('_', ' '))}**")
+                st.markdown(f"**{state.plain(state.words(key))}**")
                 charts.draw(
                     charts.bars([f"{d.day:%d %b}" for d in days], {"used": [float(d.amount) for d in days]}),
                     key=f"usage_{key}",

@@ -180,6 +180,7 @@ def _short(value: object) -> str:
 
 def monitor(view: View) -> None:
     """Availability, the history of states, and every metric over a span the address keeps."""
+    st.markdown("#### History")
     chosen = st.segmented_control(
         "Span",
         list(SPANS),

@@ -66,7 +66,7 @@ def number(value: float, unit: Unit = Unit.COUNT, currency: str | None = None) -
                 return f"{value / size:.1f}".removesuffix(".0") + f" {suffix}"
         return f"{value:.0f} B"
     if unit is Unit.MILLISECONDS:
-        if value >= 1000:
+        if value >= 999.5:
             return f"{value / 1000:.2f} s"
         return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
     if unit is Unit.SECONDS:
@@ -116,6 +116,15 @@ def since(at: datetime | None) -> str:
 def moment(at: datetime | None) -> str:
     """A moment in UTC to the second, for tables and tooltips; a dash when there is none."""
     return "–" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+_ACRONYMS = {"api": "API", "llm": "LLM", "gb": "GB", "mb": "MB", "url": "URL", "id": "ID"}
+
+
+def words(name: str) -> str:
+    """A name of the code as people write it: ``api_calls`` is ``API calls``, ``past_due`` is ``Past due``."""
+    said = " ".join(_ACRONYMS.get(word, word) for word in name.split("_"))
+    return said[:1].upper() + said[1:]
 
 
 def text(value: object) -> str:

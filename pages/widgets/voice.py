@@ -33,27 +33,28 @@ def monitor(view: View) -> None:
     loaded = listing.known(view, "models", "Models", lambda: (adapter.models(), adapter.loaded()), every=60.0)
     if loaded is not None:
         models, inside = loaded
+        # Servers that do not tell what is in memory get no column for it.
+        heads = ("Model", "From") if inside is None else ("Model", "From", "In memory")
         listing.shown(
             models,
-            ("Model", "From", "In memory"),
+            heads,
             lambda one: (
                 f"<code>{state.text(one.name)}</code>",
                 state.text(one.owner or "–"),
-                "not told" if inside is None else "yes" if one.name in inside else "no",
-            ),
+                "yes" if one.name in (inside or ()) else "no",
+            )[: len(heads)],
             nothing="It lists none.",
         )
     if view.slug == "kokoro":
-        listing.draw(
-            view,
-            "voices",
-            "Voices",
-            adapter.voices,
-            ("Voice", "Language"),
-            lambda one: (f"<code>{state.text(one.name)}</code>", state.text(one.language or "not told")),
-            nothing="It lists none.",
-            every=60.0,
-        )
+        voices = listing.known(view, "voices", "Voices", adapter.voices, every=60.0)
+        if voices is not None:
+            told = any(one.language for one in voices)
+            listing.shown(
+                voices,
+                ("Voice", "Language") if told else ("Voice",),
+                lambda one: (f"<code>{state.text(one.name)}</code>", state.text(one.language or "–"))[: 1 + told],
+                nothing="It lists none.",
+            )
 
 
 def _tried(tried: TryOut) -> None:
