@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sandbox import hosting, storage
 from sandbox.demo.world import world
-from sandbox.faults import Fault, Proxy
+from sandbox.faults import Fault, Proxy, control
 from sandbox.mail import Mailbox, mailbox_app, serve_smtp
 from sandbox.people import Person, demo_people
 from sandbox.processes import free_port
@@ -97,6 +97,15 @@ class Services:
         """Break a service, or mend it with None."""
         self.port(name) if name not in self._proxies else None
         self.run(self._proxies[name].set(fault))
+
+    def control_url(self) -> str:
+        """Where the fault switches are controlled over HTTP, as in a whole sandbox."""
+        with self._lock:
+            if "control" not in self._ports:
+                port = free_port()
+                self.run(self._serve(control(self._proxies, self.secrets["control_token"]), port))
+                self._ports["control"] = port
+            return f"http://127.0.0.1:{self._ports['control']}"
 
     def traffic(self, name: str) -> Any:
         """What went through a service's proxy."""

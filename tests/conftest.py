@@ -13,7 +13,6 @@ from operations.settings import Settings
 from sandbox import config
 from sandbox.engines import Postgres, Temporal, Valkey
 from sandbox.inprocess import Services
-from sandbox.processes import free_port
 from tests import support
 
 
@@ -136,14 +135,6 @@ def engine_proxies(services: Services, postgres: Postgres, valkey: Valkey, tempo
     return {slug: services.front(slug, engine.port, protocol) for slug, (engine, protocol) in wanted.items()}
 
 
-def _port_of(standins: Services, name: str) -> int:
-    """The port of a service; one whose stand-in this tree does not have is simply down."""
-    try:
-        return standins.port(name)
-    except ModuleNotFoundError:
-        return free_port()
-
-
 @pytest.fixture
 def platform_settings(
     standins: Services,
@@ -155,13 +146,14 @@ def platform_settings(
 ) -> Settings:
     """Settings of a console on this test's own database, through the fault proxies; PILOTHOUSE_CONFIG is set."""
     names = ("keycloak", "lago", "qdrant", "somabrain", "whisper", "kokoro", "mcp-calendar", "mcp-files", "s3", "smtp")
-    ports = {**engine_proxies, **{name: _port_of(standins, name) for name in names}}
+    ports = {**engine_proxies, **{name: standins.port(name) for name in names}}
     values = config.configuration(
         ports=ports,
         secrets=standins.secrets,
         database=f"postgresql://postgres@127.0.0.1:{ports['postgresql']}/{database_url.rsplit('/', 1)[1]}",
         redis=f"redis://127.0.0.1:{ports['redis']}/0",
         console_url="http://127.0.0.1:8501",
+        control_url=standins.control_url(),
     )
     path = tmp_path / "pilothouse.toml"
     config.write_private(path, config.toml(values))

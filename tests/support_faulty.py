@@ -219,7 +219,9 @@ def open_sockets() -> set[str]:
 
 
 @contextlib.contextmanager
-def no_leaks(*, seconds: float = 5.0, ignore_threads: tuple[str, ...] = ("adapter-loop", "asyncio_", "probe")) -> Iterator[None]:
+def no_leaks(
+    *, seconds: float = 5.0, ignore_threads: tuple[str, ...] = ("adapter-loop", "asyncio_", "probe")
+) -> Iterator[None]:
     """Assert that no thread and no socket made inside is left, at the latest ``seconds`` after.
 
     ``ignore_threads``: name prefixes of threads a process has once, whoever started them.

@@ -58,7 +58,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         process.wait(STOP_SECONDS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open its event loop runs in this thread, in the way of other tests
 def chromium() -> Iterator[Browser]:
     """A headless Chromium."""
     with launched(executable()) as browser:

@@ -28,9 +28,7 @@ def browse(url: str, username: str, password: str) -> dict[str, str]:
         page = browser.get(url)
         form = re.search(r'<form[^>]*action="([^"]+)"', page.text)
         assert form, page.text[:500]
-        answer = browser.post(
-            urljoin(url, unescape(form.group(1))), data={"username": username, "password": password}
-        )
+        answer = browser.post(urljoin(url, unescape(form.group(1))), data={"username": username, "password": password})
         assert answer.is_redirect, answer.text[:500]
         back = answer.headers["location"]
     return {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}
