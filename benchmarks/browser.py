@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from benchmarks.console import Console, settle
 from benchmarks.table import Row, milliseconds, quantile
-from tests.browser.browser import launch
+from tests.browser.browser import executable, launched
 
 COLD_OPENS = 5
 SWITCHES = 3
@@ -34,7 +34,7 @@ def _cold(browser: Browser, console: Console, cookie: str) -> list[float]:
     for _ in range(COLD_OPENS):
         with _signed_in(browser, console, cookie) as page:
             start = time.perf_counter()
-            page.goto(f"{console.url}/infrastructure", wait_until="commit")
+            page.goto(f"{console.url}/", wait_until="commit")
             page.locator(CARD).first.wait_for()
             waits.append(time.perf_counter() - start)
     return waits
@@ -44,7 +44,7 @@ def _switch(browser: Browser, console: Console, cookie: str) -> list[float]:
     """Clicks on every page in the navigation, each timed until that page's own title stands there."""
     waits: list[float] = []
     with _signed_in(browser, console, cookie) as page:
-        page.goto(f"{console.url}/infrastructure")
+        page.goto(f"{console.url}/")
         page.locator(CARD).first.wait_for()
         links = page.locator('[data-testid="stSidebarNavLink"]')
         for turn in range(SWITCHES + 1):
@@ -69,7 +69,7 @@ def rows(console: Console) -> list[Row]:
     """Cold overview and page switches, with all services well and with one hanging."""
     cookie = console.sign_in()
     found: list[Row] = []
-    with sync_playwright() as playwright, launch(playwright) as browser:
+    with launched(executable()) as browser:
         _cold(browser, console, cookie)
         for situation, broken in (("all well", None), ("SomaBrain hanging", "hang")):
             console.fault("somabrain", broken)

@@ -35,7 +35,9 @@ def page_paths() -> list[str]:
     """URL paths of every page, the overview first."""
     from pages.widgets.page import all_pages
 
-    return [page.url for page in all_pages().values()]
+    from pages.widgets.shell import HOME
+
+    return ["" if slug == HOME else page.url for slug, page in all_pages().items()]
 
 
 async def rerun_cost(console: Console, cookie: str, paths: list[str]) -> list[Row]:

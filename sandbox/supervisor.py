@@ -134,7 +134,7 @@ class Supervisor:
             self._console()
         self._wait_for_all()
         self._worker()
-        if self.state.seed is not None:
+        if self.state.seed is not None and os.environ.get("TRAFFIC") != "none":
             self._module("traffic", "sandbox.traffic", self.path / "plan.json")
         self.say("All services answer")
         _print(f"Pilothouse is ready: {self.url}")

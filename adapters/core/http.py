@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, TypeVar, overload
 
 import httpcore
@@ -108,12 +109,18 @@ class _CappedStream(httpx.SyncByteStream):
         self._inner.close()
 
 
+@cache
+def _context(verify: bool) -> ssl.SSLContext:
+    """One TLS context for all clients: reading the certificates anew takes 20 ms of CPU each time."""
+    return httpx.create_ssl_context(verify=verify, trust_env=True)
+
+
 class _Transport(httpx.HTTPTransport):
     def __init__(self, *, verify: bool | ssl.SSLContext = True, max_body_bytes: int = MAX_BODY_BYTES) -> None:
-        super().__init__(verify=verify, trust_env=False)
+        context = verify if isinstance(verify, ssl.SSLContext) else _context(verify)
+        super().__init__(verify=context, trust_env=False)
         self._pool.close()
         self._max_body_bytes = max_body_bytes
-        context = verify if isinstance(verify, ssl.SSLContext) else httpx.create_ssl_context(verify=verify)
         self._pool = httpcore.ConnectionPool(
             ssl_context=context,
             max_connections=8,
