@@ -59,10 +59,10 @@ def _live() -> None:
                 _card(now)
     else:
         table.empty("No service matches", "Clear the filters to see all of them.")
-    left, right = st.columns([5, 1], vertical_alignment="bottom")
-    left.markdown("#### Recent changes of state")
-    with right.popover("Report", icon=":material/download:", width="stretch"):
-        _report(seen)
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom", key="changes"):
+        st.markdown("#### Recent changes of state", width="content")
+        with st.popover("Report", icon=":material/download:"):
+            _report(seen)
     faces.state_table(seen.changes[:CHANGES_SHOWN], titles={slug: s.title for slug, s in services().items()})
     if who.may(Permission.AUDIT_READ):
         link("audit", "Changes people made", icon=":material/history:")
@@ -132,7 +132,7 @@ def _card(now: ServiceNow) -> None:
     note = now.headline.note if now.headline else ""
     if len(note) > SHORT_NOTE and message == service.purpose:
         message = f"{note[:1].upper()}{note[1:]}. {message}"
-    latency = "–" if told.latency_ms is None else state.number(told.latency_ms, Unit.MILLISECONDS)
+    took = "" if told.latency_ms is None else f" in {state.number(told.latency_ms, Unit.MILLISECONDS)}"
     with st.container(key=f"card-{service.slug}"):
         st.html(
             f'<div class="ph-card ph-{told.state.value}{bad}"><header><b>{state.text(service.title)}</b>'
@@ -141,7 +141,7 @@ def _card(now: ServiceNow) -> None:
             f'<div class="m" title="{state.text(told.message)}">{state.text(message)}</div>'
             f'<div class="f"><span title="in this state since {state.moment(now.since)}">for {state.since(now.since)}'
             f'</span><span title="{state.moment(told.checked_at)}">checked {state.since(told.checked_at)} ago'
-            f" in {latency}</span></div></div>"
+            f"{took}</span></div></div>"
         )
         link(service.slug, "Manage →")
 

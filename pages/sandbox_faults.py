@@ -63,7 +63,8 @@ def _switch(slug: str, title: str, current: str) -> None:
         border=True, horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key=f"row_{slug}"
     ):
         if slug in services():
-            st.markdown(f"**{state.plain(title)}**  \n{state.badge(health.now(session.platform(), slug).health.state)}")
+            now = health.now(session.platform(), slug)
+            st.markdown(f"**{state.plain(title)}**  \n{state.badge(now.health.state)}", width=150)
         else:
             st.markdown(f"**{state.plain(title)}**")
         options = list(FAULTS) if current in FAULTS else [*FAULTS, current]

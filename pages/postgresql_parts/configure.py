@@ -46,13 +46,11 @@ def server_settings(view: View) -> None:
     found = read.shown(view, "settings", "the server's settings")
     if found is None:
         return
-    left, right = st.columns([2, 3])
-    with left:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="pg_settings"):
         which = st.segmented_control(
             "Which", [CHANGED, ALL, WAITING], default=CHANGED, key="pg_settings_which", required=True,
             label_visibility="collapsed",
         )  # fmt: skip
-    with right:
         wanted = st.text_input(
             "Search the server's settings", key="pg_settings_search", placeholder="Search name, group or meaning",
             label_visibility="collapsed",

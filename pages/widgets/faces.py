@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from adapters.core import Metric, Setting, State
 from operations import audit, health
 from operations.access import Permission
-from pages.widgets import cached, charts, config_form, state, table
+from pages.widgets import cached, charts, config_form, listing, state, table
 
 if TYPE_CHECKING:
     from operations.health import Series, ServiceNow
@@ -22,6 +22,7 @@ CHANGES_SHOWN = 20
 CHANGES_READ = 200
 HISTORY_POINTS = 300
 SETTINGS_SHOWN = 40
+SETTINGS_EVERY_S = 60.0
 CHARTS_SHOWN = 12
 
 
@@ -76,14 +77,11 @@ def reported(view: View) -> None:
     """The service's own settings, as it reports them now."""
     if view.now.health.state is State.UNCONFIGURED:
         return
-    st.markdown("#### Settings as the service reports them")
-    found = cached.reading(f"{view.slug}:settings", view.adapter.settings, every=60.0)
-    cached.failed(found, "settings")
-    if found.value is not None:
-        settings(found.value, view.slug)
-        st.markdown(cached.age(found))
-    elif found.pending:
-        st.markdown(cached.age(found))
+    title = "Settings as the service reports them"
+    found = listing.known(view, "settings", title, view.adapter.settings, every=SETTINGS_EVERY_S)
+    if found is not None:
+        settings(found, view.slug)
+        st.markdown(cached.age(cached.reading(f"{view.slug}:settings", view.adapter.settings, every=SETTINGS_EVERY_S)))
 
 
 def settings(reported: object, slug: str) -> None:

@@ -19,16 +19,15 @@ SHOWN = 50
 
 def known(view: View, name: str, title: str, fetch: Callable[[], T], *, every: float = 15.0) -> T | None:
     """The heading and the value of the reading ``name``; None where there is nothing to show, having said why."""
-    st.markdown(f"#### {title}")
     what = title[:1].lower() + title[1:]
     found = cached.reading(f"{view.slug}:{name}", fetch, every=every)
-    if found.value is None and view.now.health.state is State.UNCONFIGURED:
-        st.caption("Not configured yet.")
-        return None
-    if found.error is not None and found.value is None and view.now.health.state.failing:
+    told = view.now.health.state
+    if found.value is None and (told is State.UNCONFIGURED or (told.failing and found.error is not None)):
         # The banner above says what is wrong and what to do: it is not said again for each list.
-        st.caption(f"Not known while {state.plain(view.page.title)} does not answer.")
+        why = "is not configured" if told is State.UNCONFIGURED else "does not answer"
+        st.caption(f"{state.plain(title)}: not known while {state.plain(view.page.title)} {why}.")
         return None
+    st.markdown(f"#### {title}")
     cached.failed(found, what)
     if found.value is None and found.error is None:
         st.markdown(cached.age(found))
