@@ -327,7 +327,8 @@ def _said(listed: list[ServiceNow], counts: dict[State, int]) -> tuple[State, st
         bad.sort(key=lambda n: (-n.health.state.severity, bool(n.depends_down), -len(n.affected), n.service.order))
         worst = bad[0]
         length = "" if worst.since is None else f" for {span((utcnow() - worst.since).total_seconds())}"
-        more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+        others = len(bad) - 1
+        more = f"; {others} other {'service needs' if others == 1 else 'services need'} attention" if others else ""
         return worst.health.state, (
             f"{worst.service.title} {_PHRASE[worst.health.state]}{length}; {worst.service.affects} affected{more}"
         )
