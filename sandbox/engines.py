@@ -253,14 +253,17 @@ class Postgres(Engine):
 
 
 class Valkey(Engine):
-    """Valkey 9, which speaks Redis' protocol. ``durable`` keeps an append-only file."""
+    """Valkey 9, which speaks Redis' protocol. ``durable`` keeps an append-only file; ``more`` are lines of settings."""
 
     name = "Valkey"
 
-    def __init__(self, folder: Path, port: int, *, password: str | None = None, durable: bool = True) -> None:
+    def __init__(
+        self, folder: Path, port: int, *, password: str | None = None, durable: bool = True, more: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(folder, port)
         self.password = password
         self.durable = durable
+        self.more = more
 
     @property
     def url(self) -> str:
@@ -279,7 +282,7 @@ class Valkey(Engine):
             "bind 127.0.0.1", f"port {self.port}", f'dir "{self.folder}"', "daemonize no", 'save ""',
             f"appendonly {'yes' if self.durable else 'no'}", "appendfsync everysec", "maxmemory 256mb",
             "maxmemory-policy noeviction", "slowlog-log-slower-than 5000", "latency-monitor-threshold 50",
-            "notify-keyspace-events Kgx", "databases 64",
+            "notify-keyspace-events Kgx", "databases 64", *self.more,
         ]  # fmt: skip
         if self.password:
             settings.append(f"requirepass {self.password}")
