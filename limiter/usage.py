@@ -78,19 +78,25 @@ def blocked(redis: Any, per_shard: int = 100) -> list[Blocked]:
     return sorted(found, key=lambda item: -item.at)
 
 
-def leaders(redis: Any, names: Sequence[str], most: int = 20) -> list[Use]:
-    """The subjects with most use, and with the largest share of their limit, as they stand now. Raises RedisError."""
+def leaders(redis: Any, names: Sequence[str], most: int = 20, together: int = 150) -> list[Use]:
+    """The subjects with most use, and with the largest share of their limit, as they stand now.
+
+    Of each key the ``together`` best of both kinds are looked at, however many subjects there are. Raises RedisError.
+    """
     with redis.pipeline(transaction=False) as pipe:
         for key in names:
             for number in range(keys.SHARDS):
-                pipe.zrevrange(keys.top(number, key), 0, most - 1)
-                pipe.zrevrange(keys.near(number, key), 0, most - 1)
+                pipe.zrevrange(keys.top(number, key), 0, most - 1, withscores=True)
+                pipe.zrevrange(keys.near(number, key), 0, most - 1, withscores=True)
         replies = iter(pipe.execute())
     wanted: list[tuple[str, str, int]] = []
     for key in names:
         seen: dict[tuple[str, int], None] = {}
-        for _ in range(2 * keys.SHARDS):
-            for member in next(replies):
+        ranked: tuple[list[Any], list[Any]] = ([], [])
+        for number in range(2 * keys.SHARDS):
+            ranked[number % 2].extend(next(replies))
+        for pairs in ranked:
+            for member, _score in sorted(pairs, key=lambda pair: -float(pair[1]))[:together]:
                 width, _bar, who = text(member).partition("|")
                 seen[who, int(width) // 1000] = None
         wanted += [(key, who, width) for who, width in seen]

@@ -185,7 +185,7 @@ def _above(
         restarts = restarts or old.window_seconds != new.window_seconds
         who = subject(tenant, agent)
         # Another window, or a counter of its own from now on, begins with nothing used.
-        if new.limit is None or old.window_seconds != new.window_seconds or new.subject != who:
+        if new.limit is None or old.window_seconds != new.window_seconds or (agent and new.subject != who):
             continue
         limits[who] = new.limit
         wanted.append((key, who, new.window_seconds))

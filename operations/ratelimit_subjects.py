@@ -68,3 +68,11 @@ def missing(platform: Platform, actor: Actor, tenants: Iterable[str]) -> list[st
     wanted = list(dict.fromkeys(tenants))
     known = names(platform, actor, wanted)
     return [one for one in wanted if one not in known]
+
+
+def of_tier(platform: Platform, actor: Actor, tier: str, limit: int = 10_000) -> list[str]:
+    """Ids of a tier's tenants by id, at most ``limit``. Raises access.Forbidden, StoreUnavailable."""
+    access.require(actor, Permission.RATELIMIT_VIEW)
+    query = select(Tenant.id).where(Tenant.tier_code == tier).order_by(Tenant.id).limit(max(1, min(limit, 10_000)))
+    with platform.database.session() as session:
+        return list(session.scalars(query))

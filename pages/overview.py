@@ -12,6 +12,7 @@ from adapters.core import Category, State, Unit, services
 from operations import health, report
 from operations.access import Actor, Permission
 from operations.platform import Platform
+from pages.ratelimits_parts import card
 from pages.widgets import charts, faces, session, state, table
 from pages.widgets.page import Page, link
 
@@ -53,10 +54,13 @@ def _live() -> None:
         and (not categories or now.service.category.value in categories)
         and (not words or words in f"{now.service.title} {now.service.purpose} {now.health.message}".casefold())
     ]
-    if shown:
+    limits = card.matches(states, categories, words)
+    if shown or limits:
         with st.grid("auto", min_column_width=216, gap=14):
             for now in shown:
                 _card(now)
+            if limits:
+                card.draw()
     else:
         table.empty("No service matches", "Clear the filters to see all of them.")
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom", key="changes"):

@@ -1,0 +1,1 @@
+"""What the rate limits page is made of: one face per file, and what the faces share."""

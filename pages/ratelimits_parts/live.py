@@ -1,0 +1,219 @@
+"""Live: what happens now, who is near a limit, what was blocked, and forgetting one subject's use."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from adapters.core import utcnow
+from operations import ratelimit_standing, ratelimit_subjects, ratelimit_usage, ratelimits
+from operations.access import SYSTEM
+from operations.ratelimit_rules import window_text
+from operations.ratelimit_usage import BlockedCall, KeyNow, Live, Subject
+from pages.ratelimits_parts import common, resetting
+from pages.ratelimits_parts.common import View
+from pages.widgets import cached, charts, session, state, table
+
+LIVE_SECONDS = 2.0
+MINUTES = 15
+ROWS = 12
+SINCE = {"Last 5 minutes": 5, "Last hour": 60, "All kept": 0}
+
+
+def draw(view: View) -> None:
+    """The filters stand still; what they filter redraws itself."""
+    keys = [policy.target.key for policy in ratelimits.policies(view.platform, view.actor)]
+    resetting.dialog()
+    _now()
+    _blocked(keys)
+
+
+def reading() -> Any:
+    """What happens now, read once for everyone who looks."""
+    platform = session.platform()
+    # From one percent on: each person's own level is applied to what all share.
+    read = partial(ratelimit_usage.live, platform, SYSTEM, near_percent=1, minutes=MINUTES)
+    return cached.reading("redis:ratelimits-live", read, every=LIVE_SECONDS)
+
+
+@st.fragment(run_every=LIVE_SECONDS)
+def _now() -> None:
+    view = View(session.platform(), session.actor())
+    found = reading()
+    cached.failed(found, "live usage")
+    now: Live | None = found.value
+    if now is None:
+        if found.pending:
+            st.markdown(cached.age(found))
+        return
+    _numbers(view, now)
+    resetting.result()
+    _keys(now)
+    with st.container(border=True, gap="xxsmall", key="rl_minutes"):
+        st.markdown("**Decisions per minute**")
+        _chart(now)
+    st.markdown("#### Near a limit")
+    level = st.slider("Level", 1, 100, 80, 1, format="%d %%", key="rl_near", bind="query-params", width=320,
+                      help="Subjects at or above this share of their limit")  # fmt: skip
+    near = [one for one in now.near if one.share is not None and one.share >= level]
+    names = _names(view, [*near[:ROWS], *now.top[:ROWS]])
+    _subjects(near, names, "Nobody is near a limit", f"No tenant or agent is at {level} % of its limit or above.")
+    st.markdown("#### Top consumers")
+    _subjects(list(now.top), names, "Nothing used", "Nobody used anything within its present window.")
+    if view.edits:
+        resetting.choose(list(dict.fromkeys([*near[:50], *now.top[:50]])), names)
+    st.markdown(cached.age(found))
+
+
+def _numbers(view: View, now: Live) -> None:
+    """The SRS's three numbers and what stands behind them."""
+    hour = cached.reading(
+        "redis:ratelimits-standing", partial(ratelimit_standing.standing, view.platform), every=10.0
+    ).value
+    shares = [one.top_share for one in now.keys if one.top_share is not None]
+    blocked = None if hour is None else hour.blocked_hour
+    common.big(
+        (
+            ("Highest use", f"{max(shares):.0f} %" if shares else "–", "of its limit"),
+            ("Active keys", f"{sum(one.active_subjects for one in now.keys):,}", "counters this hour"),
+            ("Blocked", "–" if blocked is None else f"{blocked:,}", "last hour"),
+            ("Decisions", f"{sum(k.allowed + k.soft + k.warned + k.blocked for k in now.keys):,}", "last minute"),
+            ("Limiters", f"{now.subscribers:,}", "hear of changes at once"),
+        )
+    )
+
+
+def _keys(now: Live) -> None:
+    if not now.keys:
+        table.empty("No limits yet", "Every call passes until an admin sets one.")
+        return
+    table.draw(
+        ("Key", "Highest share", "Active", "Allowed", "Soft", "Warned", "Blocked", "Without Redis"),
+        [_key(one) for one in now.keys],
+        right=(2, 3, 4, 5, 6, 7),
+    )
+
+
+def _key(one: KeyNow) -> tuple[str, ...]:
+    def rate(n: int, tone: str = "") -> str:
+        return f"<b class='{tone}'>{n:,}</b>" if n and tone else f"{n:,}"
+
+    return (
+        f"<b>{state.text(one.key)}</b> {common.mode(one.policy)}<br><small>{common.amount(one.limit)} per "
+        f"{window_text(one.window_seconds)} for everyone</small>",
+        common.meter(one.top_share) if one.top_share is not None else "<span class='ph-inherits'>unused</span>",
+        f"{one.active_subjects:,}",
+        rate(one.allowed),
+        rate(one.soft, "ph-warnings"),
+        rate(one.warned, "ph-warnings"),
+        rate(one.blocked, "ph-bad"),
+        rate(one.without_redis, "ph-warnings"),
+    )
+
+
+def _chart(now: Live) -> None:
+    full = now.minutes[:-1] or now.minutes
+    stacks = {
+        outcome: [float(sum(count.get(outcome, 0) for count in keys.values())) for _, keys in full]
+        for outcome in ("allowed", "soft", "warned", "blocked")
+    }
+    spec = charts.bars([f"{at:%H:%M}" for at, _ in full], stacks)
+    colours = ("#3e8bff", "#d9902f", "#8f6fd8", "#dc4b4b")
+    for one, colour in zip(spec["series"], colours, strict=True):
+        one["itemStyle"] = {"color": colour}
+    words = ", ".join(f"{sum(values):,.0f} {outcome}" for outcome, values in stacks.items())
+    charts.draw(spec, key="rl_minutes_chart", alt=f"Decisions of the last {len(full)} minutes: {words}", height=180)
+
+
+def _names(view: View, rows: list[Subject]) -> dict[str, str]:
+    wanted = tuple(sorted({row.tenant for row in rows} | {row.agent for row in rows if row.agent}))
+    known: dict[str, str] = st.session_state.setdefault("_rl_names", {})
+    if any(one not in known for one in wanted):
+        found = ratelimit_subjects.names(view.platform, view.actor, wanted, wanted)
+        known |= {one: found.get(one, one) for one in wanted}
+    return known
+
+
+def _subjects(rows: list[Subject], names: dict[str, str], empty: str, words: str) -> None:
+    if not rows:
+        table.empty(empty, words)
+        return
+    table.draw(
+        ("Who", "Key", "Share of limit", "Used", "Limit", "Decided by"),
+        [
+            (
+                who(row.tenant, row.agent, names),
+                state.text(row.key),
+                common.meter(row.share),
+                f"{row.used:,}",
+                common.amount(row.limit),
+                state.text(row.source.partition(":")[0]),
+            )
+            for row in rows[:ROWS]
+        ],
+        right=(3, 4),
+    )
+    if len(rows) > ROWS:
+        st.markdown(f":gray[and {len(rows) - ROWS} more]")
+
+
+def who(tenant: str, agent: str | None, names: dict[str, str]) -> str:
+    """A tenant or agent as HTML."""
+    name = f"<b>{state.text(names.get(tenant, tenant))}</b>"
+    return f"{name}<br><small>agent {state.text(names.get(agent, agent))}</small>" if agent else name
+
+
+def _blocked(keys: list[str]) -> None:
+    st.markdown("#### Blocked calls")
+    first, second, third = st.columns([2, 3, 2], vertical_alignment="bottom")
+    with first:
+        st.selectbox("Key", keys, index=None, key="bl_key", bind="query-params", placeholder="Any key")
+    with second:
+        st.text_input("Tenant or agent", key="bl_who", bind="query-params", placeholder="Part of an id")
+    with third:
+        st.selectbox("Since", list(SINCE), index=1, key="bl_since", bind="query-params")
+    _log()
+
+
+@st.fragment(run_every=LIVE_SECONDS)
+def _log() -> None:
+    view = View(session.platform(), session.actor())
+    read = partial(ratelimit_usage.blocked, view.platform, SYSTEM, limit=500)
+    found = cached.reading("redis:ratelimits-blocked", read, every=LIVE_SECONDS)
+    cached.failed(found, "blocked calls")
+    if found.value is None:
+        return
+    chosen = st.session_state
+    rows = matching(
+        found.value, chosen.get("bl_key"), chosen.get("bl_who") or "", SINCE.get(chosen.get("bl_since"), 60)
+    )
+    if not rows:
+        table.empty("Nothing was blocked", "No blocked call matches. The newest of each part of Redis are kept.")
+        return
+    table.draw(
+        ("When", "Tenant", "Agent", "Key", "Limit", "Used", "Asked for", "Decided by"),
+        [
+            (
+                table.when(row.at), state.text(row.tenant), state.text(row.agent or "–"), state.text(row.key),
+                f"{row.limit:,}", f"{row.used:,}", f"{row.cost:,}", state.text(row.source.partition(":")[0]),
+            )
+            for row in rows[:30]
+        ],
+        quiet=(0,), right=(4, 5, 6),
+    )  # fmt: skip
+    st.markdown(f":gray[{len(rows):,} blocked calls match; the newest 30 are shown.] {cached.age(found)}")
+
+
+def matching(rows: list[BlockedCall], key: str | None, words: str, minutes: int) -> list[BlockedCall]:
+    """The calls of a key, of tenants or agents containing ``words``, of the last minutes (0: all)."""
+    wanted, since = words.strip().lower(), utcnow() - timedelta(minutes=minutes)
+    return [
+        row
+        for row in rows
+        if (not key or row.key == key)
+        and (not minutes or row.at >= since)
+        and (not wanted or wanted in f"{row.tenant} {row.agent or ''}".lower())
+    ]

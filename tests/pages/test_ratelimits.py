@@ -1,0 +1,288 @@
+"""The rate limits page: every face for every role in every situation, and edits through the grids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from streamlit.testing.v1 import AppTest
+
+from limiter import Limiter, Scope
+from operations import audit, ratelimit_wire, ratelimits
+from operations.access import SYSTEM
+from operations.change import NotFound
+from operations.platform import Platform
+from operations.ratelimits import Edit, Target
+from pages.ratelimits import FACES
+from sandbox.inprocess import Services
+from tests.pages.driver import opened, signed_in, texts
+from tests.support import poll
+
+pytestmark = pytest.mark.engines
+
+ROLES = ("platform_admin", "infra_admin", "product_manager", "security_auditor")
+READERS = ("product_manager", "security_auditor")
+PLATFORM_KEYS = ["api_calls", "file_uploads", "llm_tokens", "memory_queries", "voice_minutes"]
+
+
+@pytest.fixture
+def well(platform: Platform) -> None:
+    """Tenants, a past, and Redis with every policy."""
+    ratelimit_wire.reconcile(platform)
+
+
+@pytest.fixture
+def down(platform: Platform, standins: Services) -> None:
+    """Redis refuses."""
+    standins.fault("redis", "refuse")
+
+
+@pytest.fixture
+def empty(platform: Platform) -> None:
+    """No limit and no tenant."""
+    with platform.database.session() as session:
+        session.execute(text("DELETE FROM rate_limit_policies"))
+
+
+@pytest.fixture
+def acme(platform: Platform) -> Platform:
+    """One tenant with an agent, one without."""
+    with platform.database.session() as session:
+        session.execute(
+            text("INSERT INTO tenants (id, name, tier_code) VALUES ('acme', 'Acme', 'team'), ('zero', 'Zero', 'free')")
+        )
+        session.execute(text("INSERT INTO agents (id, tenant_id, name) VALUES ('bot', 'acme', 'Bot')"))
+    ratelimit_wire.reconcile(platform)
+    return platform
+
+
+@pytest.fixture
+def limiter(acme: Platform) -> Iterator[Limiter]:
+    with Limiter(acme.redis, timeout=2.0) as made:
+        assert made.wait_ready()
+        yield made
+
+
+@pytest.mark.parametrize("situation", ["well", "down", "empty"])
+@pytest.mark.parametrize("face", FACES)
+def test_every_face_in_every_situation(
+    face: str, situation: str, platform: Platform, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(situation)
+    for role in ROLES:
+        app = opened("ratelimits", signed_in(platform, role), {"face": face})
+        assert not app.exception, f"{role}: {app.exception[0].value}"
+        assert ("You can read everything here and change nothing" in texts(app)) is (role in READERS)
+
+
+def admin(platform: Platform, face: str = "Policies", **query: str) -> AppTest:
+    return opened("ratelimits", signed_in(platform, "infra_admin"), {"face": face, **query})
+
+
+def press(app: AppTest, label: str) -> None:
+    next(button for button in app.button if button.label.startswith(label)).click()
+    app.run()
+    assert not app.exception, app.exception[0].value
+
+
+def edit(app: AppTest, face: str, **delta: Any) -> None:
+    """What a browser sends after typing into the grid, and Review."""
+    state = {"edited_rows": {}, "added_rows": [], "deleted_rows": [], **delta}
+    app.session_state[f"rl_{face}_{app.session_state[f'_rl_draft_{face}'].generation}"] = state
+    press(app, "Review changes")
+
+
+def save(app: AppTest, why: str = "a test") -> None:
+    next(box for box in app.text_input if box.label == "Reason").set_value(why)
+    press(app, "Save")
+
+
+def stored(platform: Platform) -> Callable[..., Any]:
+    return lambda key="api_calls", scope=Scope.GLOBAL, reference="": ratelimits.get(
+        platform, SYSTEM, Target(key, scope, reference)
+    )
+
+
+def test_a_limit_is_edited_reviewed_saved_and_obeyed(limiter: Limiter, acme: Platform) -> None:
+    assert limiter.peek("api_calls", "nobody").limit == 1000
+    app = admin(acme)
+    edit(app, "policies", edited_rows={0: {"limit": "2,000", "window": "30 minutes"}})
+    drawn = texts(app)
+    for words in ("<del>1,000</del> → <b>2,000</b>", "<del>1 hour</del> → <b>30 minutes</b>", "touches <b>2 tenants"):
+        assert words in drawn
+    assert stored(acme)().limit == 1000, "a review saves nothing"
+    press(app, "Save")
+    assert "reason" in texts(app)
+    assert stored(acme)().limit == 1000, "nothing without a reason"
+    save(app, "summer")
+    assert "saved" in texts(app)
+    poll(lambda: limiter.peek("api_calls", "nobody").limit == 2000)
+    assert limiter.peek("api_calls", "nobody").window_seconds == 1800
+    entry = audit.entries(acme, SYSTEM, limit=1)[0]
+    assert (entry.reason, entry.before["limit"], entry.after["limit"]) == ("summer", 1000, 2000)
+
+
+def test_who_is_above_the_new_limit_is_named_before_saving(limiter: Limiter, acme: Platform) -> None:
+    limiter.check("api_calls", "acme", cost=50)
+    app = admin(acme, "Tiers")
+    edit(app, "tiers", edited_rows={2: {"api_calls": "40"}})
+    drawn = texts(app)
+    assert "touches <b>1 tenant</b>" in drawn
+    assert "Above the new limit right now" in drawn
+    assert "Acme (50 of 40)" in drawn
+    assert "<b>Team</b> gets less api_calls than <b>Starter</b>" in drawn
+    save(app)
+    poll(lambda: limiter.peek("api_calls", "acme").limit == 40)
+
+
+def test_tiers_blank_inherits_unlimited_and_nought(limiter: Limiter, acme: Platform) -> None:
+    app = admin(acme, "Tiers")
+    edit(app, "tiers", edited_rows={2: {"api_calls": "", "llm_tokens": "Unlimited"}, 0: {"file_uploads": "0"}})
+    save(app)
+    poll(lambda: limiter.peek("api_calls", "acme").limit == 1000)
+    assert limiter.peek("api_calls", "acme").source == "global"
+    poll(lambda: limiter.peek("llm_tokens", "acme").limit is None)
+    poll(lambda: limiter.peek("file_uploads", "zero").limit == 0)
+    assert "from everyone" in texts(app)
+
+
+@pytest.mark.parametrize(
+    ("cells", "field", "allowed"),
+    [
+        ({"limit": "-5"}, "api_calls: limit", "0 (blocks everything) to 1000000000000"),
+        ({"limit": "many"}, "api_calls: limit", "0 (blocks everything) to 1000000000000"),
+        ({"limit": None}, "api_calls: limit", "or unlimited"),
+        ({"window": "soon"}, "api_calls: window", "1 second to 31 days"),
+        ({"window": "99 days"}, "api_calls: window", "1 second to 31 days"),
+        ({"policy": "MAYBE"}, "api_calls: policy", "HARD, SOFT, WARN"),
+        ({"warn_percent": 0}, "api_calls: warning level", "1 to 100 %"),
+        ({"key": "other"}, "api_calls: key", "a new row"),
+    ],
+)
+def test_bad_values_name_the_field_and_the_range_and_save_nothing(
+    acme: Platform, cells: dict[str, Any], field: str, allowed: str
+) -> None:
+    before = ratelimits.policies(acme, SYSTEM)
+    app = admin(acme)
+    edit(app, "policies", edited_rows={0: cells, 1: {"limit": "77"}})
+    said = "\n".join(error.value for error in app.error)
+    assert "Nothing was saved" in said
+    assert field.replace("_", "\\_").replace(":", "\\:") in said or field in said
+    assert allowed in said
+    assert not [button for button in app.button if button.label.startswith("Save")]
+    assert ratelimits.policies(acme, SYSTEM) == before
+
+
+def test_a_key_is_added_deactivated_and_deleted(limiter: Limiter, acme: Platform) -> None:
+    app = admin(acme)
+    row = {"key": "exports", "limit": "10", "window": "1 hour", "policy": "HARD", "active": True}
+    edit(app, "policies", added_rows=[row, {"policy": "HARD", "active": True}])
+    save(app)
+    poll(lambda: limiter.peek("exports", "acme").limit == 10)
+    at = [p.target.key for p in ratelimits.policies(acme, SYSTEM)].index("exports")
+    edit(app, "policies", edited_rows={at: {"active": False}})
+    save(app)
+    poll(lambda: limiter.peek("exports", "acme").limit is None)
+    edit(app, "policies", deleted_rows=[at])
+    assert "deleted, with every override under it" in texts(app)
+    save(app)
+    with pytest.raises(NotFound):
+        stored(acme)("exports")
+
+
+def test_a_conflict_shows_both_values_and_keeps_the_typing(acme: Platform) -> None:
+    app = admin(acme)
+    delta = {0: {"limit": "2000"}}
+    edit(app, "policies", edited_rows=delta)
+    ratelimits.save(acme, SYSTEM, [Edit(Target("api_calls"), {"limit": 1500})], reason="faster")
+    save(app, "mine")
+    drawn = texts(app)
+    assert "Somebody else changed this" in drawn
+    assert "1,500" in drawn
+    assert "2,000" in drawn
+    assert stored(acme)().limit == 1500, "theirs stands until decided"
+    assert app.session_state["rl_policies_0"]["edited_rows"] == delta
+    save(app, "mine after all")
+    assert stored(acme)().limit == 2000
+
+
+def test_with_redis_away_it_is_saved_and_shown_as_waiting(acme: Platform, standins: Services) -> None:
+    app = admin(acme)
+    standins.fault("redis", "refuse")
+    edit(app, "policies", edited_rows={0: {"limit": "1234"}})
+    assert "nobody knows who is above" in texts(app)
+    save(app)
+    assert "waiting for Redis" in texts(app)
+    assert stored(acme)().limit == 1234
+
+
+def test_whoever_may_only_read_cannot_edit_by_any_means(acme: Platform) -> None:
+    for face in FACES:
+        app = opened("ratelimits", signed_in(acme, "product_manager"), {"face": face})
+        drawn = texts(app)
+        assert "infra admin" in drawn, "whom to ask"
+        labels = {button.label.split()[0] for button in app.button if not button.disabled}
+        assert not labels & {"Save", "Review", "Revert", "Reset", "Clear", "Apply", "Repair"}
+    app = opened("ratelimits", signed_in(acme, "product_manager"))
+    for key in PLATFORM_KEYS:
+        assert key in texts(app)
+
+
+def test_overrides_are_set_for_many_listed_and_cleared(limiter: Limiter, acme: Platform) -> None:
+    app = admin(acme, "Overrides")
+    app.button_group(key="ov_set_how_0").set_value("Many tenants by id")
+    app.run()
+    next(area for area in app.text_area if area.label == "Tenant ids").set_value("acme, zero")
+    app.text_input(key="ov_limit_0").set_value("500")
+    app.selectbox(key="ov_expiry_0").set_value("In 7 days")
+    press(app, "Review")
+    assert "touches <b>2 tenants</b>" in texts(app)
+    save(app)
+    poll(lambda: limiter.peek("api_calls", "zero").limit == 500)
+    found = ratelimits.listing(acme, SYSTEM, scopes=(Scope.TENANT,))
+    assert {p.target.reference for p in found.rows} == {"acme", "zero"}
+    assert all(p.expires_at for p in found.rows)
+
+
+def test_an_explanation_and_its_proof(acme: Platform) -> None:
+    target = Target("api_calls", Scope.TENANT, "acme")
+    ratelimits.save(acme, SYSTEM, [Edit(target, {"limit": 50})], reason="a trial")
+    app = admin(acme, "Explain", tenant="acme", key="api_calls")
+    drawn = texts(app)
+    assert "50 per hour, from the override for Acme" in drawn
+    assert "tier Team says 10,000" in drawn
+    press(app, "Prove it")
+    assert "number 51 rejected: exactly right" in texts(app)
+
+
+def test_a_change_is_taken_back_in_one_click(acme: Platform) -> None:
+    ratelimits.save(acme, SYSTEM, [Edit(Target("api_calls"), {"limit": 5})], reason="too low")
+    app = admin(acme, "History")
+    assert "too low" in texts(app)
+    press(app, "Revert")
+    assert stored(acme)().limit == 1000
+    assert audit.entries(acme, SYSTEM, limit=1)[0].action == "ratelimit.revert"
+
+
+def test_a_document_is_previewed_and_applied_as_a_whole(acme: Platform) -> None:
+    app = admin(acme, "Import and export")
+    document = "ratelimits:\n  api_calls:\n    limit: 7\n    window: 1 hour\n  exports:\n    limit: unlimited\n"
+    app.text_area(key="rl_yaml_0").set_value(document)
+    press(app, "Preview")
+    drawn = texts(app)
+    assert "<del>1,000</del> → <b>7</b>" in drawn
+    assert stored(acme)().limit == 1000
+    next(box for box in app.text_input if box.label == "Reason").set_value("as elsewhere")
+    press(app, "Apply all")
+    assert stored(acme)().limit == 7
+    assert [p.target.key for p in ratelimits.policies(acme, SYSTEM)] == ["api_calls", "exports"]
+
+
+def test_the_overview_has_its_card(acme: Platform) -> None:
+    drawn = texts(opened("overview", signed_in(acme, "product_manager")))
+    assert "blocked last hour" in drawn
+    assert "Normal" in poll(
+        lambda: (t := texts(opened("overview", signed_in(acme, "analyst")))) and "Normal" in t and t
+    )
