@@ -22,12 +22,16 @@ from typing import Any
 
 import httpx
 import psycopg
+import redis as sync_redis
 import redis.asyncio as redis
 
+from limiter import Limiter
 from sandbox.demo.world import TIER, Tenant, usage_of_day, world
 
 log = logging.getLogger("traffic")
 PRODUCT_ROWS = 20_000
+CALLERS = 12
+"""Tenants whose calls pass the rate limits."""
 HISTORY = 60
 """Finished workflows made at the first start."""
 
@@ -56,6 +60,7 @@ class Traffic:
         self.tenants = [tenant for tenant in self.world.tenants if tenant.status != "closed"]
         self.http = httpx.AsyncClient(timeout=5, trust_env=False, limits=httpx.Limits(max_keepalive_connections=8))
         self.redis: redis.Redis = redis.Redis.from_url(plan["redis"], db=1, socket_timeout=2)
+        self.limiter: Limiter | None = None
         self.sql: psycopg.AsyncConnection[Any] | None = None
         self.temporal: Any = None
 
@@ -173,6 +178,27 @@ class Traffic:
             async with Client(self.url(name, "/mcp")) as client:
                 await client.call_tool(tool, arguments)
 
+    async def limited(self) -> None:
+        """Calls of a few tenants past the rate limits: some use much, some too much."""
+        await asyncio.to_thread(self._limited)
+
+    def _limited(self) -> None:
+        if self.limiter is None:
+            # Behind the proxy, with the library and the policies every service of the product has.
+            self.limiter = Limiter(sync_redis.Redis.from_url(self.plan["redis"]), timeout=0.5)
+        callers = self.tenants[:: max(1, len(self.tenants) // CALLERS)]
+        for place, tenant in enumerate(callers):
+            agent = self.rng.choice(tenant.agents).id if self.rng.random() < 0.5 else None
+            # The first is in a hurry: it reaches a hundred calls within a minute or two.
+            for _ in range(3 if place == 0 else self.rng.choice((0, 0, 1))):
+                self.limiter.check("api_calls", tenant.id, agent)
+            if self.rng.random() < 0.3:
+                self.limiter.check("llm_tokens", tenant.id, agent, cost=self.rng.randrange(50, 900))
+            if self.rng.random() < 0.04:
+                self.limiter.check(self.rng.choice(("file_uploads", "voice_minutes")), tenant.id, agent)
+            if self.rng.random() < 0.2:
+                self.limiter.check("memory_queries", tenant.id, agent)
+
     async def usage(self) -> None:
         """Days since the last start are filled in; today grows with the hours."""
         today = datetime.now(UTC).date()
@@ -250,8 +276,8 @@ class Traffic:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
         paces: tuple[tuple[float, Callable[[], Awaitable[None]]], ...] = (
-            (1.0, self.cache), (2.0, self.database), (5.0, self.billing), (6.0, self.workflow), (8.0, self.vectors),
-            (30.0, self.storage), (30.0, self.tools), (90.0, self.mail), (120.0, self.usage),
+            (1.0, self.cache), (1.0, self.limited), (2.0, self.database), (5.0, self.billing), (6.0, self.workflow),
+            (8.0, self.vectors), (30.0, self.storage), (30.0, self.tools), (90.0, self.mail), (120.0, self.usage),
         )  # fmt: skip
         tasks = [asyncio.ensure_future(self.every(seconds, work)) for seconds, work in paces]
         tasks.append(asyncio.ensure_future(self.every(5.0, self.workflows)))
