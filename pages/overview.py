@@ -116,9 +116,14 @@ def _filters(seen: Overview) -> tuple[set[State], set[str], str]:
             label_visibility="collapsed",
             width=200,
         )
-        if st.button("Refresh all", icon=":material/refresh:", key="refresh", help="Ask every service now"):
-            health.refresh(session.platform(), session.actor())
-            st.rerun(scope="fragment")
+        st.button(
+            "Refresh all",
+            icon=":material/refresh:",
+            key="refresh",
+            help="Ask every service now",
+            on_click=health.refresh,
+            args=(session.platform(), session.actor()),
+        )
     chosen = {s for s in _FILTER_STATES if state.LABEL[s] in states}
     return chosen, set(categories), (words or "").strip().casefold()
 

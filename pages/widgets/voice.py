@@ -10,7 +10,7 @@ from adapters.core import AdapterError, Unit
 from adapters.voice.server import VoiceServer
 from operations import change, voice
 from operations.access import Forbidden, Permission
-from pages.widgets import listing, state
+from pages.widgets import listing, session, state
 
 if TYPE_CHECKING:
     from adapters.voice.records import TryOut
@@ -26,10 +26,15 @@ def monitor(view: View) -> None:
         st.caption("None yet: one real piece of work is tried every ten minutes.")
     else:
         _tried(tried)
-    if view.may(Permission.INFRA_OPERATE) and st.button(
-        "Try it now", icon=":material/play_arrow:", key=f"try_{view.slug}", help="One real piece of work, on record"
-    ):
-        _try(view)
+    if view.may(Permission.INFRA_OPERATE):
+        st.button(
+            "Try it now",
+            icon=":material/play_arrow:",
+            key=f"try_{view.slug}",
+            help="One real piece of work, on record",
+            on_click=_try,
+            args=(view.slug,),
+        )
     loaded = listing.known(view, "models", "Models", lambda: (adapter.models(), adapter.loaded()), every=60.0)
     if loaded is not None:
         models, inside = loaded
@@ -77,12 +82,12 @@ def _tried(tried: TryOut) -> None:
     )
 
 
-def _try(view: View) -> None:
+def _try(slug: str) -> None:
+    # Asked anew: the roles may have changed since the button was drawn.
     try:
-        tried = voice.try_out(view.platform, view.actor, view.slug)
+        tried = voice.try_out(session.platform(), session.actor(), slug)
     except (AdapterError, Forbidden, change.StoreUnavailable) as error:
-        st.error(state.plain(str(error)), icon=":material/error:")
+        st.toast(state.plain(str(error)), icon=":material/error:")
         return
     if tried.ok:
         st.toast(f"It worked in {tried.latency_ms:.0f} ms.", icon=":material/check_circle:")
-    st.rerun(scope="fragment")

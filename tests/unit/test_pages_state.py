@@ -26,6 +26,7 @@ from pages.widgets import charts, state
         (2.34, Unit.MILLISECONDS, "2.3 ms"),
         (45.4, Unit.MILLISECONDS, "45 ms"),
         (2500, Unit.MILLISECONDS, "2.50 s"),
+        (999.6, Unit.MILLISECONDS, "1.00 s"),
         (0.853, Unit.RATIO, "85.3 %"),
         (85, Unit.PERCENT, "85 %"),
         (7200, Unit.SECONDS, "2 h"),
@@ -107,3 +108,12 @@ def test_a_sparkline_needs_two_values() -> None:
     assert "polyline" not in charts.spark((), State.UNKNOWN)
     assert "polyline" not in charts.spark((1.0,), State.HEALTHY)
     assert "10 to 20 ms" in charts.spark((10.0, 20.0), State.HEALTHY)
+
+
+def test_names_of_the_code_are_written_as_people_write_them() -> None:
+    assert [state.words(name) for name in ("api_calls", "past_due", "storage_gb", "")] == [
+        "API calls",
+        "Past due",
+        "Storage GB",
+        "",
+    ]

@@ -1,0 +1,48 @@
+"""The index page asks for its connection at the root; nothing else is touched."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from api.web.index import Index
+from tests.support import ROOT
+
+PAGE = f'<html><head><script type="module" src="./static/js/index.js"></script></head>{"x" * 2000}</html>'
+SCRIPT = '<script src="/app/static/base.js"></script><script type="module"'
+
+
+async def _page(_request: Request) -> Response:
+    return HTMLResponse(PAGE)
+
+
+async def _json(_request: Request) -> Response:
+    return JSONResponse({"page": PAGE})
+
+
+@pytest.fixture
+def client() -> TestClient:
+    routes = [Route("/tenants", _page), Route("/static/page", _page), Route("/api/v2/docs", _page), Route("/j", _json)]
+    return TestClient(Starlette(routes=routes, middleware=[Middleware(Index), Middleware(GZipMiddleware)]))
+
+
+def test_a_page_is_told_where_the_console_is(client: TestClient) -> None:
+    answer = client.get("/tenants", headers={"Accept-Encoding": "gzip"})
+    assert answer.text == PAGE.replace('<script type="module"', SCRIPT)
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    assert (ROOT / "pages" / "static" / "base.js").is_file()
+
+
+@pytest.mark.parametrize("path", ["/static/page", "/api/v2/docs", "/j"])
+def test_nothing_else_is_changed(path: str, client: TestClient) -> None:
+    assert "base.js" not in client.get(path).text
+
+
+def test_a_head_request_passes(client: TestClient) -> None:
+    assert client.head("/tenants").status_code == 200
