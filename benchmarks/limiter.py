@@ -12,19 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from cryptography.fernet import Fernet
 from limits import RateLimitItemPerHour
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from benchmarks.table import Row, milliseconds, quantile
 from limiter import LeasedLimiter, Limiter, publish
-from sandbox.engines import Valkey
+from operations import database, ratelimit_wire, ratelimits
+from operations.access import SYSTEM
+from operations.platform import Platform
+from operations.settings import Settings
+from sandbox.engines import Postgres, Valkey
 from sandbox.processes import free_port
 
 KEY = "api_calls"
 ROUNDS = 9
 CALLS = 1500
-LIMITERS, PROCESSES, SAVES = 200, 10, 20
+LIMITERS, PROCESSES, SAVES = 200, 10, 100
 
 
 @contextmanager
@@ -94,8 +99,9 @@ def _listen(url: str, count: int, ready: Any, told: Any, stop: Any) -> None:
     ready.put(True)
     while not stop.is_set():
         for number, table in enumerate(tables):
-            limit = table.keys[KEY].base.limit
-            if limit != seen[number]:
+            base = table.keys[KEY].base
+            limit = base.limit if base is not None else None
+            if limit is not None and limit != seen[number]:
                 seen[number] = limit
                 told.put((limit, time.monotonic()))
         time.sleep(0.001)
@@ -103,38 +109,84 @@ def _listen(url: str, count: int, ready: Any, told: Any, stop: Any) -> None:
         limiter.close()
 
 
-def propagation(url: str) -> list[Row]:
-    """From writing the policy to the new limit in force in every subscribed limiter."""
-    client = redis.Redis.from_url(url)
-    publish.apply(client, KEY, 50, base={"limit": 1, "window_seconds": 3600, "policy": "HARD"})
+@contextmanager
+def _listeners(url: str) -> Iterator[Callable[[int], list[float]]]:
+    """LIMITERS limiters in PROCESSES processes; a function that tells when each of them obeyed a limit."""
     context = multiprocessing.get_context("fork")
     ready, told, stop = context.Queue(), context.Queue(), context.Event()
     each = LIMITERS // PROCESSES
     workers = [context.Process(target=_listen, args=(url, each, ready, told, stop)) for _ in range(PROCESSES)]
     for worker in workers:
         worker.start()
-    for _ in workers:
-        ready.get(timeout=60)
-    delays: list[float] = []
+
+    def obeyed(limit: int) -> list[float]:
+        moments: list[float] = []
+        while len(moments) < LIMITERS:
+            found, at = told.get(timeout=30)
+            if found == limit:
+                moments.append(at)
+        return moments
+
     try:
-        for number in range(SAVES):
-            limit, waiting = 5000 + number, LIMITERS
-            started = time.monotonic()
-            publish.apply(client, KEY, 100 + number, base={"limit": limit, "window_seconds": 3600, "policy": "HARD"})
-            while waiting:
-                found, at = told.get(timeout=30)
-                if found == limit:
-                    waiting -= 1
-                    delays.append(at - started)
+        for _ in workers:
+            ready.get(timeout=60)
+        yield obeyed
     finally:
         stop.set()
         for worker in workers:
             worker.join(10)
-    worst = quantile(delays, 0.99)
+
+
+def propagation(url: str) -> list[Row]:
+    """From Save, and from writing the policy, to the new limit in force in every subscribed limiter."""
+    client = redis.Redis.from_url(url)
+    policy = {"window_seconds": 3600, "policy": "HARD"}
+    publish.apply(client, KEY, 50, base={"limit": 1, **policy})
+    published: list[float] = []
+    with _listeners(url) as obeyed:
+        for number in range(SAVES):
+            started = time.monotonic()
+            publish.apply(client, KEY, 100 + number, base={"limit": 5000 + number, **policy})
+            published += [at - started for at in obeyed(5000 + number)]
+    saved, answered = _saves(url)
+    worst = quantile(saved, 0.99)
+    among = f"in {LIMITERS} limiters of {PROCESSES} processes"
     return [
-        Row(f"a change in {LIMITERS} limiters of {PROCESSES} processes, p50", milliseconds(quantile(delays, 0.5))),
+        Row(f"Save to obeyed {among}, p50", milliseconds(quantile(saved, 0.5))),
         Row("the same, p99", milliseconds(worst), "under 50 ms", worst < 0.05),
+        Row("Save until it answers (PostgreSQL on disk, outbox delivered), p50", milliseconds(quantile(answered, 0.5))),
+        Row(f"publish to obeyed {among}, p50", milliseconds(quantile(published, 0.5))),
+        Row("the same, p99", milliseconds(quantile(published, 0.99))),
     ]
+
+
+def _saves(url: str) -> tuple[list[float], list[float]]:
+    """Delays from calling ``ratelimits.save`` to each limiter, and to the call's end, on a durable PostgreSQL."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = Postgres(Path(folder) / "postgresql", free_port())
+        engine.start()
+        try:
+            store = engine.create_database("bench")
+            database.migrate(store)
+            nobody, secret = "http://127.0.0.1:1/realms/none", Fernet.generate_key().decode()
+            settings = Settings(database_url=store, redis_url=url, encryption_keys=secret, oidc_issuer=nobody)
+            platform = Platform(settings)
+            ratelimit_wire.reconcile(platform)
+            edits = [ratelimits.Edit(ratelimits.Target(KEY), {"limit": 9000 + number}) for number in range(SAVES)]
+            for edit in edits[:3]:  # a console that runs has its connections
+                ratelimits.save(platform, SYSTEM, [edit], reason="measured")
+            delays: list[float] = []
+            answered: list[float] = []
+            with _listeners(url) as obeyed:
+                for number, edit in enumerate(edits):
+                    started = time.monotonic()
+                    ratelimits.save(platform, SYSTEM, [edit], reason="measured")
+                    answered.append(time.monotonic() - started)
+                    delays += [at - started for at in obeyed(9000 + number)]
+            platform.close()
+        finally:
+            engine.kill()
+    return delays, answered
 
 
 def memory(url: str) -> list[Row]:
