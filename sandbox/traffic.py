@@ -187,10 +187,11 @@ class Traffic:
             # Behind the proxy, with the library and the policies every service of the product has.
             self.limiter = Limiter(sync_redis.Redis.from_url(self.plan["redis"]), timeout=0.5)
         callers = self.tenants[:: max(1, len(self.tenants) // CALLERS)]
-        for place, tenant in enumerate(callers):
+        hurried = next((tenant for tenant in callers if tenant.tier == "free"), callers[0])
+        for tenant in callers:
             agent = self.rng.choice(tenant.agents).id if self.rng.random() < 0.5 else None
-            # The first is in a hurry: it reaches a hundred calls within a minute or two.
-            for _ in range(3 if place == 0 else self.rng.choice((0, 0, 1))):
+            # One on the free tier is in a hurry: it reaches its hundred calls within a minute or two.
+            for _ in range(2 if tenant is hurried else self.rng.choice((0, 0, 0, 1))):
                 self.limiter.check("api_calls", tenant.id, agent)
             if self.rng.random() < 0.3:
                 self.limiter.check("llm_tokens", tenant.id, agent, cost=self.rng.randrange(50, 900))

@@ -98,6 +98,11 @@ def window_of(value: Any, field: str, errors: list[FieldError]) -> int | None:
         return None
 
 
+def per(seconds: int) -> str:
+    """A window after "per": "hour", "24 hours"."""
+    return window_text(seconds).removeprefix("1 ")
+
+
 def mode(name: str | None) -> str:
     """A mode as a small HTML badge; what inherits it says so."""
     if name is None:
@@ -170,8 +175,11 @@ def errors(found: Iterable[FieldError]) -> None:
         st.error("Nothing was saved.\n\n" + "\n".join(lines[:20]), icon=":material/error:")
 
 
-def tenant_picker(view: View, label: str, key: str, *, bind: bool = False) -> str | None:
-    """A search and the tenants it finds; the id chosen. Works for ten thousand tenants as for ten."""
+def tenant_picker(view: View, label: str, key: str, *, parameter: str = "") -> str | None:
+    """A search and the tenants it finds; the id chosen. Works for ten thousand tenants as for ten.
+
+    ``parameter`` is where the address keeps the id. Bound by hand: a binding would keep the name shown.
+    """
     search, choice = st.columns([2, 3], vertical_alignment="bottom")
     with search:
         words = st.text_input(
@@ -179,17 +187,41 @@ def tenant_picker(view: View, label: str, key: str, *, bind: bool = False) -> st
         )
     found = ratelimit_subjects.find(view.platform, view.actor, words or "", 50)
     names = dict(found.rows)
-    kept = st.session_state.get(key) or (st.query_params.get(key) if bind else None)
-    if kept and kept not in names and not words:
-        names |= ratelimit_subjects.names(view.platform, view.actor, [kept])
+    if parameter and key not in st.session_state and parameter in st.query_params:
+        st.session_state[key] = st.query_params[parameter]
+    kept = st.session_state.get(key)
+    if kept and kept not in names:
+        known = ratelimit_subjects.names(view.platform, view.actor, [kept])
+        names |= known
+        if not known:
+            del st.session_state[key]
     more = found.total - len(found.rows)
     with choice:
         chosen: str | None = st.selectbox(
-            label, list(names), index=None, key=key, format_func=lambda one: names.get(one, one),
+            label,
+            list(names),
+            index=None,
+            key=key,
+            format_func=lambda one: names.get(one, one),
             placeholder="Choose a tenant" if not more else f"Choose, or search among {more:,} more",
-            bind="query-params" if bind else None,
-        )  # fmt: skip
+        )
+    keep_in_address(parameter, chosen)
     return chosen
+
+
+def keep_in_address(parameter: str, value: str | None) -> None:
+    """Put a choice into the page's address, or take it out."""
+    if not parameter or st.query_params.get(parameter) == value:
+        return
+    if value is None:
+        st.query_params.pop(parameter, None)
+    else:
+        st.query_params[parameter] = value
+
+
+def hint(words: str) -> None:
+    """A quiet sentence beside a control."""
+    st.markdown(f":small[:gray[{words}]]")
 
 
 def ago(at: datetime) -> float:

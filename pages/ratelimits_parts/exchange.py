@@ -85,7 +85,7 @@ def _preview(view: View, made: _Import, steps: list[Step]) -> None:
              for step in steps[:STEPS_SHOWN]],
         )  # fmt: skip
         if len(steps) > STEPS_SHOWN:
-            st.markdown(f":gray[and {len(steps) - STEPS_SHOWN:,} more]")
+            common.hint(f"and {len(steps) - STEPS_SHOWN:,} more")
         if not view.edits:
             common.locked()
             return

@@ -8,7 +8,6 @@ from adapters.core import AdapterError
 from limiter import Scope
 from operations import change, ratelimit_explain, ratelimit_subjects, ratelimits
 from operations.ratelimit_explain import Explanation, Link, Proof
-from operations.ratelimit_rules import window_text
 from pages.ratelimits_parts import common
 from pages.ratelimits_parts.common import View
 from pages.widgets import state, table
@@ -22,14 +21,23 @@ def draw(view: View) -> None:
     if not keys:
         table.empty("No limits yet", "Every call passes until an admin sets one.")
         return
-    tenant = common.tenant_picker(view, "Tenant", "tenant", bind=True)
+    tenant = common.tenant_picker(view, "Tenant", "rl_tenant", parameter="tenant")
     left, right = st.columns(2, vertical_alignment="bottom")
     workers = dict(ratelimit_subjects.agents(view.platform, view.actor, tenant)) if tenant else {}
+    state_key = f"rl_agent_{tenant}"
+    if state_key not in st.session_state and st.query_params.get("agent") in workers:
+        st.session_state[state_key] = st.query_params["agent"]
     with left:
         agent = st.selectbox(
-            "Agent", list(workers), index=None, key="agent", bind="query-params", disabled=not workers,
-            format_func=lambda one: workers.get(one, one), placeholder="The tenant as a whole",
-        )  # fmt: skip
+            "Agent",
+            list(workers),
+            index=None,
+            key=state_key,
+            disabled=not workers,
+            format_func=lambda one: workers.get(one, one),
+            placeholder="The tenant as a whole",
+        )
+    common.keep_in_address("agent", agent)
     with right:
         key = st.selectbox("Key", keys, key="key", bind="query-params")
     if not tenant:
@@ -54,7 +62,7 @@ def _said(said: Explanation) -> None:
     left = "unknown" if said.used is None else "unlimited" if said.remaining is None else f"{said.remaining:,}"
     reset = "–" if said.reset_at is None else f"in {state.span(-common.ago(said.reset_at))}"
     facts = (
-        ("Limit", f"{common.amount(said.limit)} per {window_text(said.window_seconds)}"), ("Policy", said.policy),
+        ("Limit", f"{common.amount(said.limit)} per {common.per(said.window_seconds)}"), ("Policy", said.policy),
         ("Used now", used), ("Left", left), ("Window ends", reset), ("Warns at", f"{said.warn_percent} %"),
         ("Without Redis", said.on_redis_failure),
     )  # fmt: skip
@@ -64,7 +72,7 @@ def _said(said: Explanation) -> None:
     if said.used is None:
         st.markdown(":orange[:material/timer_off: Redis does not answer, so present use is unknown.]")
     if said.valid_until is not None:
-        st.markdown(f":gray[:material/event: Something here expires at {state.moment(said.valid_until)}.]")
+        common.hint(f":material/event: Something here expires at {state.moment(said.valid_until)}.")
 
 
 def _chain(said: Explanation) -> None:
@@ -80,7 +88,7 @@ def _item(link: Link) -> str:
     by = f"set by {state.text(p.updated_by)}" if p.updated_by else "set from the start"
     why = f" · “{state.text(p.reason)}”" if p.reason else ""
     verdict = state.text(link.sentence.rpartition(": ")[2])
-    per = f"<small> per {window_text(p.window_seconds)}</small>" if p.window_seconds else ""
+    per = f"<small> per {common.per(p.window_seconds)}</small>" if p.window_seconds else ""
     return (
         f"<li class='{'in' if link.decides else 'out'}'><b></b><span>{_WHOM[scope]}{name}</span>"
         f"<strong>{common.amount(p.limit)}{per}</strong><span>{verdict}<br><small>{by}{until}{why}</small></span></li>"

@@ -11,7 +11,6 @@ import streamlit as st
 from adapters.core import utcnow
 from operations import ratelimit_standing, ratelimit_subjects, ratelimit_usage, ratelimits
 from operations.access import SYSTEM
-from operations.ratelimit_rules import window_text
 from operations.ratelimit_usage import BlockedCall, KeyNow, Live, Subject
 from pages.ratelimits_parts import common, resetting
 from pages.ratelimits_parts.common import View
@@ -19,7 +18,8 @@ from pages.widgets import cached, charts, session, state, table
 
 LIVE_SECONDS = 2.0
 MINUTES = 15
-ROWS = 12
+ROWS = 10
+LOGGED = 15
 SINCE = {"Last 5 minutes": 5, "Last hour": 60, "All kept": 0}
 
 
@@ -55,14 +55,20 @@ def _now() -> None:
     with st.container(border=True, gap="xxsmall", key="rl_minutes"):
         st.markdown("**Decisions per minute**")
         _chart(now)
-    st.markdown("#### Near a limit")
-    level = st.slider("Level", 1, 100, 80, 1, format="%d %%", key="rl_near", bind="query-params", width=320,
-                      help="Subjects at or above this share of their limit")  # fmt: skip
+    level = st.session_state.get("rl_near", 80)
     near = [one for one in now.near if one.share is not None and one.share >= level]
-    names = _names(view, [*near[:ROWS], *now.top[:ROWS]])
-    _subjects(near, names, "Nobody is near a limit", f"No tenant or agent is at {level} % of its limit or above.")
-    st.markdown("#### Top consumers")
-    _subjects(list(now.top), names, "Nothing used", "Nobody used anything within its present window.")
+    names = _names(view, [*near[:50], *now.top[:50]])
+    left, right = st.columns(2, gap="large")
+    with left:
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.markdown("#### Near a limit", width="content")
+            st.select_slider("From", (50, 60, 70, 80, 90, 95, 100), 80, format_func=lambda n: f"{n} %", key="rl_near",
+                             width=190, label_visibility="collapsed",
+                             help="Subjects at or above this share of their limit")  # fmt: skip
+        _subjects(near, names, "Nobody is near a limit", f"No tenant or agent is at {level} % of its limit or above.")
+    with right:
+        st.markdown("#### Top consumers")
+        _subjects(list(now.top), names, "Nothing used", "Nobody used anything within its present window.")
     if view.edits:
         resetting.choose(list(dict.fromkeys([*near[:50], *now.top[:50]])), names)
     st.markdown(cached.age(found))
@@ -103,7 +109,7 @@ def _key(one: KeyNow) -> tuple[str, ...]:
 
     return (
         f"<b>{state.text(one.key)}</b> {common.mode(one.policy)}<br><small>{common.amount(one.limit)} per "
-        f"{window_text(one.window_seconds)} for everyone</small>",
+        f"{common.per(one.window_seconds)} for everyone</small>",
         common.meter(one.top_share) if one.top_share is not None else "<span class='ph-inherits'>unused</span>",
         f"{one.active_subjects:,}",
         rate(one.allowed),
@@ -142,22 +148,20 @@ def _subjects(rows: list[Subject], names: dict[str, str], empty: str, words: str
         table.empty(empty, words)
         return
     table.draw(
-        ("Who", "Key", "Share of limit", "Used", "Limit", "Decided by"),
+        ("Who", "Share of limit", "Used", "Limit"),
         [
             (
-                who(row.tenant, row.agent, names),
-                state.text(row.key),
+                f"{who(row.tenant, row.agent, names)}<br><small>{state.text(row.key)}</small>",
                 common.meter(row.share),
                 f"{row.used:,}",
-                common.amount(row.limit),
-                state.text(row.source.partition(":")[0]),
+                f"{common.amount(row.limit)}<br><small>{state.text(row.source.partition(':')[0])}</small>",
             )
             for row in rows[:ROWS]
         ],
-        right=(3, 4),
+        right=(2, 3),
     )
     if len(rows) > ROWS:
-        st.markdown(f":gray[and {len(rows) - ROWS} more]")
+        common.hint(f"and {len(rows) - ROWS} more")
 
 
 def who(tenant: str, agent: str | None, names: dict[str, str]) -> str:
@@ -200,11 +204,11 @@ def _log() -> None:
                 table.when(row.at), state.text(row.tenant), state.text(row.agent or "–"), state.text(row.key),
                 f"{row.limit:,}", f"{row.used:,}", f"{row.cost:,}", state.text(row.source.partition(":")[0]),
             )
-            for row in rows[:30]
+            for row in rows[:LOGGED]
         ],
         quiet=(0,), right=(4, 5, 6),
     )  # fmt: skip
-    st.markdown(f":gray[{len(rows):,} blocked calls match; the newest 30 are shown.] {cached.age(found)}")
+    st.markdown(f":gray[{len(rows):,} blocked calls match; the newest {LOGGED} are shown.] {cached.age(found)}")
 
 
 def matching(rows: list[BlockedCall], key: str | None, words: str, minutes: int) -> list[BlockedCall]:

@@ -37,7 +37,7 @@ def draw(view: View) -> None:
         if pages > 1:
             st.pagination(pages, key="ov_page")
         if found.total:
-            st.markdown(f":gray[{found.total:,} overrides, soon expiring first]")
+            common.hint(f"{found.total:,} overrides, soon expiring first")
     if view.edits:
         _actions(view, made, chosen, keys)
         review.draw(view, made)
@@ -120,7 +120,7 @@ def _actions(view: View, made: review.Draft, chosen: list[Policy], keys: list[st
         ):  # fmt: skip
             review.begin(view, made, [Edit(p.target, None, p.version) for p in chosen], [])
         words = f"{len(chosen)} chosen" if chosen else "Choose rows to clear them or to set them to one value together."
-        st.markdown(f":gray[{words}]")
+        common.hint(f"{words}")
     label = f"Set the {len(chosen)} chosen" if chosen else "Set overrides"
     with st.expander(label, icon=":material/tune:", expanded=bool(chosen), key=f"ov_set_{bool(chosen)}"):
         override_form.draw(view, made, chosen, keys)

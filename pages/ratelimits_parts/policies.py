@@ -60,25 +60,25 @@ def _grid(rows: list[Policy]) -> bool:
                 "limit": c.TextColumn("Limit", help=common.LIMIT_HELP, alignment="right", required=True, width=105),
                 "window": c.TextColumn("Window", help=common.WINDOW_HELP, default="1 hour", width=95),
                 "policy": c.SelectboxColumn(
-                    "Policy", options=common.MODES, default="HARD", help=common.MODE_HELP, required=True, width=85
+                    "Policy", options=common.MODES, default="HARD", help=common.MODE_HELP, required=True, width=95
                 ),
                 "warn_percent": c.NumberColumn(
-                    "Warn at %", help="Share of the limit from which a use is near", default=80, width=85
+                    "Warn %", help="Share of the limit from which a use is near", default=80, width=95
                 ),
                 "on_redis_failure": c.SelectboxColumn(
-                    "Without Redis", options=("allow", "deny"), default="allow", required=True, width=105,
+                    "Without Redis", options=("allow", "deny"), default="allow", required=True, width=135,
                     help="What a call gets while Redis does not answer",
                 ),
-                "active": c.CheckboxColumn("Active", default=True, width=65),
-                "description": c.TextColumn("Description", width=210),
+                "active": c.CheckboxColumn("Active", default=True, width=85),
+                "description": c.TextColumn("Description", width=190),
                 "owner": c.TextColumn("Owner", width=100),
-                "changed": c.TextColumn("Last changed", width=150),
+                "changed": c.TextColumn("Last changed", width=140),
             },
             alt="The limit of every key",
         )  # fmt: skip
         with st.container(horizontal=True, vertical_alignment="center"):
             asked = st.form_submit_button("Review changes", type="primary", icon=":material/fact_check:")
-            st.markdown(":gray[Nothing is saved before you have seen what it does. Add a key in the last row.]")
+            common.hint("Nothing is saved before you have seen what it does. Add a key in the last row.")
     return asked
 
 

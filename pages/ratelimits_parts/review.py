@@ -226,6 +226,9 @@ def _whom(made: Draft) -> str:
         if one.agents:
             touched += f" and {one.agents:,} agent{'' if one.agents == 1 else 's'} with limits of their own"
         words = f"<b>{state.text(one.key)}</b> touches <b>{touched}</b>."
+        if not one.tenants and not one.agents:
+            lines.append(f"<li>{words} Narrower limits decide for every one of them, or nothing they get changes.</li>")
+            continue
         if one.restarts:
             words += " The window changes: their counters begin anew."
         elif one.above_total is None:

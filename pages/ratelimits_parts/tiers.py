@@ -80,7 +80,7 @@ def _grid(rows: Matrix) -> bool:
         )
         with st.container(horizontal=True, vertical_alignment="center"):
             asked = st.form_submit_button("Review changes", type="primary", icon=":material/fact_check:")
-            st.markdown(":gray[A number, 0 (blocks everything) or Unlimited; blank inherits from everyone's limit.]")
+            common.hint("A number, 0 (blocks everything) or Unlimited; blank inherits from everyone's limit.")
     return asked
 
 
@@ -161,7 +161,7 @@ def _warnings(wrong: list[Unfair]) -> None:
         items = "".join(f"<li class='ph-warnings'>{line}</li>" for line in lines)
         st.html(f"<div class='ph-change'><h5>Worth a look</h5><ul>{items}</ul></div>")
     elif now.error is not None:
-        st.markdown(":gray[Redis does not answer, so limits cannot be compared with present use.]")
+        common.hint("Redis does not answer, so limits cannot be compared with present use.")
     else:
         st.markdown(
             ":green[:material/check_circle:] :gray[No higher tier gets less than a lower one, and no tier's limit is "

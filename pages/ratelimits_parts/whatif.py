@@ -6,7 +6,6 @@ import streamlit as st
 
 from operations import change, ratelimit_impact, ratelimit_subjects, ratelimit_usage, ratelimits
 from operations.change import FieldError
-from operations.ratelimit_rules import window_text
 from operations.ratelimit_usage import WhatIf
 from pages.ratelimits_parts import common
 from pages.ratelimits_parts.common import View
@@ -80,7 +79,7 @@ def _refused(wrong: list[FieldError]) -> None:
 
 
 def _result(view: View, found: WhatIf, today: int | None) -> None:
-    proposal = f"{common.amount(found.limit)} {state.plain(found.key)} per {window_text(found.window_seconds)}"
+    proposal = f"{common.amount(found.limit)} {state.plain(found.key)} per {common.per(found.window_seconds)}"
     st.markdown(f"#### {proposal}, {found.policy}\n:gray[replayed from {state.moment(found.since)} until now]")
     common.big(
         (
@@ -90,7 +89,7 @@ def _result(view: View, found: WhatIf, today: int | None) -> None:
         )
     )
     if found.granularity == "day":
-        st.markdown(":gray[:material/info: Only daily sums were recorded for these days, so hours are not told apart.]")
+        common.hint(":material/info: Only daily sums were recorded for these days, so hours are not told apart.")
     if not found.subjects:
         table.empty("No recorded usage", "Nobody whom this limit would decide for used the key in these days.")
         return
@@ -124,4 +123,4 @@ def _result(view: View, found: WhatIf, today: int | None) -> None:
         right=(1, 2),
     )  # fmt: skip
     if found.affected_total > ROWS:
-        st.markdown(f":gray[The {ROWS} most touched of {found.affected_total:,}.]")
+        common.hint(f"The {ROWS} most touched of {found.affected_total:,}.")
