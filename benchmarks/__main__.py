@@ -10,7 +10,7 @@ import sys
 
 from benchmarks import browser, calls, limiter, pages, probes
 from benchmarks.console import Console, settle
-from benchmarks.table import show
+from benchmarks.table import heading, show
 
 SECTIONS = ("cost", "waiting", "calls", "probes", "browser", "limits")
 
@@ -30,7 +30,8 @@ def main() -> int:
             if "cost" in wanted:
                 show("Server cost of a rerun", asyncio.run(pages.rerun_cost(console, cookie, paths)))
             if "waiting" in wanted:
-                show("Opening and switching pages, on the server", asyncio.run(pages.waiting(console, cookie, paths)))
+                heading("Opening and switching pages, on the server")
+                asyncio.run(pages.waiting(console, cookie, paths))
             if "calls" in wanted:
                 show("Calls reaching each service in a minute", asyncio.run(calls.compare(console, cookie, paths)))
             if "probes" in wanted:

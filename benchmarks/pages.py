@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import httpx
 
 from benchmarks.console import ROOT, Console, free_port, settle
-from benchmarks.table import Row, milliseconds, quantile
+from benchmarks.table import Row, emit, milliseconds, quantile
 from benchmarks.visitor import Visitor
 
 RERUNS = 20
@@ -34,7 +34,6 @@ class Waits:
 def page_paths() -> list[str]:
     """URL paths of every page, the overview first."""
     from pages.widgets.page import all_pages
-
     from pages.widgets.shell import HOME
 
     return ["" if slug == HOME else page.url for slug, page in all_pages().items()]
@@ -80,12 +79,13 @@ async def crowd(url: str, people: int, pages: tuple[str, str], *, cookie: str = 
 
 
 @contextlib.contextmanager
-def _served(command: list[str], port: int, environment: dict[str, str]) -> Iterator[str]:
+def _served(command: list[str], port: int, environment: dict[str, str], *, tuned: bool) -> Iterator[str]:
+    """A server of our script; ``tuned`` by our configuration, which Streamlit reads from the working directory."""
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as elsewhere:
         process = subprocess.Popen(
             command,
-            cwd=elsewhere,
+            cwd=ROOT if tuned else elsewhere,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -116,7 +116,7 @@ async def plain_streamlit(console: Console) -> AsyncIterator[str]:
         "STREAMLIT_SERVER_TRUSTED_USER_HEADERS": '{"x-pilothouse-session": "sid"}',
         "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
     }
-    with _served(command, port, environment) as url:
+    with _served(command, port, environment, tuned=False) as url:
         yield url
 
 
@@ -125,52 +125,41 @@ async def empty_shell(console: Console) -> AsyncIterator[str]:
     """Our server, middleware and navigation around a page without content, on the same platform."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "benchmarks.empty_app:app", "--app-dir", str(ROOT)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--no-access-log", "--ws", "websockets-sansio"]
     environment = {
         "PILOTHOUSE_CONFIG": str(console.folder / "pilothouse.toml"),
         "PILOTHOUSE_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "WEBSOCKETS_MAX_LINE_LENGTH": "65536",
     }
-    with _served(command, port, environment) as url:
+    with _served(command, port, environment, tuned=True) as url:
         yield url
 
 
-async def waiting(console: Console, cookie: str, paths: list[str]) -> list[Row]:
-    """Open and switch times for 1, 10 and 50 people: ours, an empty page in our shell, plain Streamlit."""
+async def waiting(console: Console, cookie: str, paths: list[str]) -> None:
+    """Print open and switch times for 1, 10 and 50 people: ours, an empty page in our shell, plain Streamlit."""
     sid = cookie.split("=", 1)[1]
-    busy = (paths[0], paths[1])
-    rows: list[Row] = []
+    busy = (paths[0], paths[3])
     ours: dict[int, Waits] = {}
     for people in PEOPLE:
         ours[people] = await crowd(console.url, people, busy, cookie=cookie)
-        rows += _compare(people, "the console", ours[people], aim=people == 50)
+        _compare(people, "the console", ours[people], aim=people == 50)
     async with empty_shell(console) as url:
         await crowd(url, 1, ("empty", "empty"), cookie=cookie)
         for people in PEOPLE:
-            waits = await crowd(url, people, ("empty", "empty"), cookie=cookie)
-            rows += _compare(people, "an empty page in our shell", waits)
+            _compare(people, "an empty page, our shell", await crowd(url, people, ("empty", "empty"), cookie=cookie))
     async with plain_streamlit(console) as url:
         await crowd(url, 1, busy, sid=sid)
         for people in PEOPLE:
             plain = await crowd(url, people, busy, sid=sid)
-            rows += _compare(people, "plain streamlit run", plain)
+            _compare(people, "plain streamlit run", plain)
             if people == 50:
                 ratio = quantile(plain.opens, 0.5) / quantile(ours[people].opens, 0.5)
-                rows.append(Row("50 people: opening, plain / ours (median)", f"{ratio:.1f}x", "≥ 20x", ratio >= 20))
-    return rows
+                emit(Row("50 people open: plain / ours, median", f"{ratio:.1f}x", "≥ 20x", ratio >= 20))
 
 
-def _compare(people: int, which: str, waits: Waits, *, aim: bool = False) -> list[Row]:
-    rows = []
+def _compare(people: int, which: str, waits: Waits, *, aim: bool = False) -> None:
     for name, values in (("open", waits.opens), ("switch", waits.switches)):
         p95 = quantile(values, 0.95)
         figure = f"p50 {milliseconds(quantile(values, 0.5))}   p95 {milliseconds(p95)}"
-        rows.append(
-            Row(
-                f"{people:>2} people {name:<6} {which}",
-                figure,
-                "p95 < 150 ms" if aim else "",
-                p95 < 0.15 if aim else None,
-            )
-        )
-    return rows
+        met = p95 < 0.15 if aim else None
+        emit(Row(f"{people:>2} people {name:<6} {which}", figure, "p95 < 150 ms" if aim else "", met))

@@ -27,12 +27,19 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms" if seconds < 10 else f"{seconds:.1f} s"
 
 
+def heading(title: str) -> None:
+    """Begin a section."""
+    print(f"\n{title}\n{'-' * len(title)}", flush=True)
+
+
+def emit(row: Row) -> None:
+    """Print one line; a missed aim is marked."""
+    mark = "" if row.met is None else ("  ok" if row.met else "  MISSED")
+    print(f"{row.what:<46} {row.figure:<44} {row.aim}{mark}".rstrip(), flush=True)
+
+
 def show(title: str, rows: Iterable[Row]) -> None:
-    """Print one section as an aligned table; a missed aim is marked."""
-    listed = list(rows)
-    print(f"\n{title}\n{'-' * len(title)}")
-    width = max((len(row.what) for row in listed), default=0)
-    figure = max((len(row.figure) for row in listed), default=0)
-    for row in listed:
-        mark = "" if row.met is None else ("  ok" if row.met else "  MISSED")
-        print(f"{row.what:<{width}}  {row.figure:>{figure}}  {row.aim}{mark}".rstrip(), flush=True)
+    """Print one section."""
+    heading(title)
+    for row in rows:
+        emit(row)
