@@ -1,4 +1,4 @@
-// Keyboard: "/" opens the search, and an opened search has the cursor in its field.
+// Keyboard: "/" opens the search, an opened search has the cursor in its field, Enter there opens the first find.
 if (!window.pilothouseKeys) {
   window.pilothouseKeys = true;
   const typing = (element) =>
@@ -11,6 +11,14 @@ if (!window.pilothouseKeys) {
       button.click();
     }
   });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !event.target.closest?.('[role="dialog"] .st-key-search_for')) return;
+    const found = event.target.closest('[role="dialog"]').querySelector('[data-testid="stPageLink"] a');
+    // The list follows the last letter a moment later: wait for it, or Enter would open what stood there before.
+    if (found && event.target.value) {
+      setTimeout(() => document.querySelector('[role="dialog"] [data-testid="stPageLink"] a')?.click(), 350);
+    }
+  }, true);
   new MutationObserver(() => {
     const field = document.querySelector('[role="dialog"] .st-key-search_for input');
     if (field && !field.dataset.focused) {

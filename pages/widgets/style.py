@@ -13,7 +13,9 @@ _KEYS = '<script src="/app/static/shell.js"></script>'
 
 @cache
 def _sheet() -> str:
-    return "<style>" + (Path(__file__).parent / "style.css").read_text(encoding="utf-8") + "</style>"
+    # With an element before it: an HTML of styles alone goes where toasts go, and the first toast takes its place.
+    rules = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    return f'<span class="ph-sheet" hidden></span><style>{rules}</style>'
 
 
 def apply() -> None:
