@@ -7,6 +7,7 @@ import contextlib
 import gc
 import importlib
 import logging
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from api.web.gate import Gate
 from api.web.headers import Headers
 from api.web.index import Index
 from api.web.redirects import srs_routes
-from operations import background, platform, sessions
-from operations.settings import Settings
+from operations import background, logs, platform, sessions
+from operations.settings import SettingsError, load
 from pages.widgets import incident
 from pages.widgets.page import all_pages
 from pages.widgets.shell import HOME
@@ -52,7 +53,11 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
         await asyncio.to_thread(assembled.close)
 
 
-settings = Settings()  # type: ignore[call-arg]
+logs.configure()
+try:
+    settings = load()
+except SettingsError as error:
+    sys.exit(str(error))
 assembled = platform.Platform(settings)
 platform.install(assembled)
 addresses = {page.path: "/" if slug == HOME else f"/{page.url}" for slug, page in all_pages().items()}

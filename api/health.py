@@ -41,10 +41,10 @@ def ready(platform: ThePlatform, response: Response) -> dict[str, Any]:
 def _database(platform: Platform) -> str:
     try:
         with platform.database.session(seconds=READY_SECONDS) as session:
-            session.execute(text("SELECT 1"))
+            migrated = session.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
     except AdapterError:
         return "unavailable"
-    return "ok"
+    return "ok" if migrated else "not migrated"
 
 
 def _redis(platform: Platform) -> str:

@@ -6,6 +6,7 @@ The settings of single services are resolved by ``operations.services``.
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from functools import cached_property
@@ -13,13 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet, MultiFernet
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from adapters.core import services
 
 
 def config_path() -> Path:
     """The TOML file in use: ``PILOTHOUSE_CONFIG``, or ``pilothouse.toml`` in the working directory."""
     return Path(os.environ.get("PILOTHOUSE_CONFIG") or "pilothouse.toml")
+
+
+_SCHEMES = {
+    "database_url": ("postgresql://", "postgres://", "postgresql+psycopg://"),
+    "redis_url": ("redis://", "rediss://", "unix://"),
+}
+
+
+class SettingsError(Exception):
+    """The console cannot start with the settings given. The text says which, on one line, without their values."""
 
 
 class Settings(BaseSettings):
@@ -82,10 +95,21 @@ class Settings(BaseSettings):
             Fernet(key)
         return value
 
-    @field_validator("public_url")
+    @field_validator("database_url", "redis_url")
     @classmethod
-    def _no_trailing_slash(cls, value: str) -> str:
-        return value.rstrip("/")
+    def _engines_are_addressed(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        # Said here, where the value stays hidden: the libraries would print it with its password.
+        schemes = _SCHEMES[info.field_name or ""]
+        if not value.get_secret_value().startswith(schemes):
+            raise ValueError(f"must begin with {' or '.join(schemes)}")
+        return value
+
+    @field_validator("public_url", "oidc_issuer")
+    @classmethod
+    def _web_addresses(cls, value: str, info: ValidationInfo) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/") if info.field_name == "public_url" else value
 
     @cached_property
     def fernet(self) -> MultiFernet:
@@ -108,6 +132,38 @@ def file_services() -> dict[str, dict[str, Any]]:
     return {slug: dict(values) for slug, values in tables.items() if isinstance(values, dict)}
 
 
+def load() -> Settings:
+    """The settings of this process. Raises SettingsError for whatever keeps it from starting."""
+    path = config_path()
+    if os.environ.get("PILOTHOUSE_CONFIG") and not path.is_file():
+        raise SettingsError(f"Pilothouse cannot start. PILOTHOUSE_CONFIG names {path}, and there is no such file.")
+    try:
+        _refuse_unknown(path)
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(explain(error)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"Pilothouse cannot start. {path} is not TOML: {error}.") from None
+    except OSError as error:
+        raise SettingsError(f"Pilothouse cannot start. {path} cannot be read: {error.strerror}.") from None
+
+
+def _refuse_unknown(path: Path) -> None:
+    """A misspelt name in the file would silently leave its setting at the default."""
+    if not path.is_file():
+        return
+    known = {*Settings.model_fields, "services"}
+    unknown = sorted(set(tomllib.loads(path.read_text(encoding="utf-8"))) - known)
+    lines = []
+    for name in unknown:
+        close = difflib.get_close_matches(name, known, 1)
+        lines.append(f"{name} in {path} is no setting" + (f"; {close[0]} is." if close else "."))
+    strange = sorted(set(file_services()) - set(services()))
+    lines += [f"[services.{slug}] in {path} is no service; there are: {', '.join(services())}." for slug in strange]
+    if lines:
+        raise SettingsError("Pilothouse cannot start. " + " ".join(lines))
+
+
 def explain(error: ValidationError) -> str:
     """One sentence per wrong or missing setting, naming its variable and what it should be."""
     lines = []
@@ -115,5 +171,8 @@ def explain(error: ValidationError) -> str:
         name = str(problem["loc"][0]) if problem["loc"] else "?"
         field = Settings.model_fields.get(name)
         meaning = f" It is: {field.description}." if field and field.description else ""
-        lines.append(f"PILOTHOUSE_{name.upper()}: {problem['msg']}.{meaning}")
+        wrong = (
+            "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ").rstrip(".")
+        )
+        lines.append(f"PILOTHOUSE_{name.upper()}: {wrong}.{meaning}")
     return "Pilothouse cannot start. " + " ".join(lines)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 
-from pydantic import ValidationError
-
-from operations import background
+from operations import background, logs
 from operations.platform import Platform
-from operations.settings import Settings, explain
+from operations.settings import SettingsError, load
 from workflows import worker
 
 
@@ -25,11 +22,11 @@ async def _work(platform: Platform) -> None:
 
 def main() -> int:
     """Assemble a platform and work on it; the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure()
     try:
-        settings = Settings()
-    except ValidationError as error:
-        print(explain(error), file=sys.stderr)
+        settings = load()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
         return 1
     platform = Platform(settings)
     running = background.start(platform)

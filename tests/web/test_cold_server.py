@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,44 +15,9 @@ from adapters.core import services
 from operations.settings import Settings
 from pages.widgets.page import all_pages
 from pages.widgets.shell import HOME
-from sandbox.processes import free_port
-from tests.support import ROOT, poll
+from tests.support_server import Server
 
 pytestmark = pytest.mark.engines
-
-
-class Server:
-    """A console in a process of its own, with everything it wrote."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "console.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", "app:app", "--host", "127.0.0.1", "--port", str(self.port)],
-                cwd=ROOT,
-                env={**os.environ, "WEBSOCKETS_MAX_LINE_LENGTH": "65536"},
-                stdout=log,
-                stderr=log,
-            )
-        poll(self._alive, 30, what="the console")
-
-    def _alive(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            return httpx.get(f"{self.url}/api/v2/health/live", timeout=2).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def stop(self) -> None:
-        """End it."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(5)
 
 
 @pytest.fixture
