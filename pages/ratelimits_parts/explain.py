@@ -72,7 +72,7 @@ def _said(said: Explanation) -> None:
     if said.used is None:
         st.markdown(":orange[:material/timer_off: Redis does not answer, so present use is unknown.]")
     if said.valid_until is not None:
-        common.hint(f":material/event: Something here expires at {state.moment(said.valid_until)}.")
+        common.hint(f":material/event: One of these rules expires at {state.moment(said.valid_until)}.")
 
 
 def _chain(said: Explanation) -> None:

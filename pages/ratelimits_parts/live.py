@@ -58,15 +58,16 @@ def _now() -> None:
     level = st.session_state.get("rl_near", 80)
     near = [one for one in now.near if one.share is not None and one.share >= level]
     names = _names(view, [*near[:50], *now.top[:50]])
-    left, right = st.columns(2, gap="large")
-    with left:
+    with st.grid(2, min_column_width=430, gap=32):
+        near_at, top_at = st.container(), st.container()
+    with near_at:
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             st.markdown("#### Near a limit", width="content")
             st.select_slider("From", (50, 60, 70, 80, 90, 95, 100), 80, format_func=lambda n: f"{n} %", key="rl_near",
                              width=190, label_visibility="collapsed",
                              help="Subjects at or above this share of their limit")  # fmt: skip
         _subjects(near, names, "Nobody is near a limit", f"No tenant or agent is at {level} % of its limit or above.")
-    with right:
+    with top_at:
         st.markdown("#### Top consumers")
         _subjects(list(now.top), names, "Nothing used", "Nobody used anything within its present window.")
     if view.edits:
@@ -96,11 +97,14 @@ def _keys(now: Live) -> None:
     if not now.keys:
         table.empty("No limits yet", "Every call passes until an admin sets one.")
         return
+    gone = any(one.without_redis for one in now.keys)
+    heads = ("Key", "Highest share", "Allowed", "Soft", "Warned", "Blocked", "Active")
     table.draw(
-        ("Key", "Highest share", "Active", "Allowed", "Soft", "Warned", "Blocked", "Without Redis"),
-        [_key(one) for one in now.keys],
+        (*heads, "Without Redis") if gone else heads,
+        [_key(one) if gone else _key(one)[:-1] for one in now.keys],
         right=(2, 3, 4, 5, 6, 7),
     )
+    st.markdown(":small[:gray[Decisions of the last full minute; active are the tenants and agents of this hour.]]")
 
 
 def _key(one: KeyNow) -> tuple[str, ...]:
@@ -111,11 +115,11 @@ def _key(one: KeyNow) -> tuple[str, ...]:
         f"<b>{state.text(one.key)}</b> {common.mode(one.policy)}<br><small>{common.amount(one.limit)} per "
         f"{common.per(one.window_seconds)} for everyone</small>",
         common.meter(one.top_share) if one.top_share is not None else "<span class='ph-inherits'>unused</span>",
-        f"{one.active_subjects:,}",
         rate(one.allowed),
         rate(one.soft, "ph-warnings"),
         rate(one.warned, "ph-warnings"),
         rate(one.blocked, "ph-bad"),
+        f"{one.active_subjects:,}",
         rate(one.without_redis, "ph-warnings"),
     )
 

@@ -159,19 +159,21 @@ def _table(rows: list[Policy]) -> None:
         table.empty("No limits yet", "Every call passes until an admin sets one.")
         return
     table.draw(
-        ("Key", "Limit", "Window", "Policy", "Warns at", "Without Redis", "State", "Last changed"),
-        (
-            (
-                f"<b>{state.text(p.target.key)}</b><br><small>{state.text(p.description)}</small>",
-                f"<b>{common.amount(p.limit)}</b>",
-                common.window(p.window_seconds),
-                common.mode(p.policy),
-                f"{p.warn_percent} %",
-                state.text(p.on_redis_failure or ""),
-                "active" if p.active else "<span class='ph-inherits'>inactive</span>",
-                f"{table.when(p.updated_at)}<br><small>{state.text(p.updated_by)}</small>",
-            )
-            for p in rows
-        ),
+        ("Key", "Limit", "Window", "Policy", "Warns at", "Without Redis", "Last changed"),
+        [_read(policy) for policy in rows],
         right=(1,),
+        quiet=(2, 4, 5, 6),
+    )
+
+
+def _read(p: Policy) -> tuple[str, ...]:
+    off = "" if p.active else " <span class='ph-mode none'>INACTIVE</span>"
+    return (
+        f"<b>{state.text(p.target.key)}</b>{off}<br><small>{state.text(p.description)}</small>",
+        f"<b>{common.amount(p.limit)}</b>",
+        common.window(p.window_seconds),
+        common.mode(p.policy),
+        f"{p.warn_percent} %",
+        state.text(p.on_redis_failure or ""),
+        f"{table.when(p.updated_at)}<br><small>{state.text(p.updated_by)}</small>",
     )

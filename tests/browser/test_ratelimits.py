@@ -1,0 +1,96 @@
+"""A limit changed by keyboard in the grid, and obeyed; the same page for somebody who may only read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import redis
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from limiter import Limiter
+from tests.browser.browser import SHOTS
+from tests.browser.conftest import Sandbox, Visit, sign_in, visit
+from tests.support import poll
+
+pytestmark = pytest.mark.browser
+ADDRESS = "/redis-ratelimits"
+KEY_MS = 70
+"""The grid drops keys that come faster."""
+
+
+@pytest.fixture
+def fresh(chromium: Browser) -> Iterator[Visit]:
+    """A tab nobody has signed in with."""
+    tab = visit(chromium)
+    yield tab
+    tab.context.close()
+
+
+@pytest.fixture
+def limiter(sandbox: Sandbox) -> Iterator[Limiter]:
+    """A limiter as any service of the product has it."""
+    endpoints = json.loads((sandbox.folder / "endpoints.json").read_text())
+    client = redis.Redis.from_url(endpoints["redis"])
+    with Limiter(client, timeout=2.0) as made:
+        assert made.wait_ready()
+        yield made
+    client.close()
+
+
+def cell(page: Page, words: str) -> Locator:
+    """The grid's cell with these words; the grid is a canvas, its cells are there for screen readers."""
+    return page.locator('[role="gridcell"]').filter(has_text=words).first
+
+
+def test_an_admin_changes_a_limit_by_keyboard_and_it_is_obeyed(
+    fresh: Visit, sandbox: Sandbox, limiter: Limiter
+) -> None:
+    before = limiter.peek("api_calls", "a-tenant-without-tier").limit
+    assert before == 1000
+    sign_in(fresh, sandbox, "ada", ADDRESS)
+    page = fresh.page
+    grid = page.get_by_test_id("stDataFrame")
+    expect(grid).to_be_visible()
+    expect(cell(page, "api_calls")).to_be_attached()
+    canvas = grid.locator("canvas").first
+    box = canvas.bounding_box()
+    assert box is not None
+    # The key's cell of the first row; from there on by keyboard alone.
+    canvas.click(position={"x": 70, "y": 50})
+    page.keyboard.press("ArrowRight", delay=KEY_MS)
+    page.keyboard.type("2000", delay=KEY_MS)
+    page.keyboard.press("Enter", delay=KEY_MS)
+    expect(cell(page, "2000")).to_be_attached()
+    page.get_by_role("button", name="Review changes").click()
+    expect(page.get_by_text("What changes")).to_be_visible()
+    expect(page.locator(".st-key-review_policies")).to_contain_text("1,000 → 2,000")
+    assert limiter.peek("api_calls", "a-tenant-without-tier").limit == 1000, "a review saves nothing"
+    reason = page.get_by_label("Reason")
+    reason.click()
+    reason.press_sequentially("more for everyone", delay=20)
+    page.get_by_role("button", name="Save 1 change").click()
+    expect(page.get_by_text("api_calls for everyone: saved.")).to_be_visible()
+    poll(lambda: limiter.peek("api_calls", "a-tenant-without-tier").limit == 2000, seconds=10)
+    SHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SHOTS / "ratelimits-saved.png")
+
+
+def test_a_product_manager_reads_everything_edits_nothing_and_is_told_why(fresh: Visit, sandbox: Sandbox) -> None:
+    sign_in(fresh, sandbox, "pim", ADDRESS)
+    page = fresh.page
+    expect(page.get_by_text("You can read everything here and change nothing")).to_be_visible()
+    expect(page.get_by_text("infra admin")).to_be_visible()
+    expect(page.get_by_role("cell", name="api_calls")).to_be_visible()
+    assert page.get_by_test_id("stDataFrame").count() == 0
+    assert page.get_by_role("button", name="Review changes").count() == 0
+    for face, words in (
+        ("Tiers", "Enterprise"),
+        ("Live", "Decisions per minute"),
+        ("History", "recorded with its reason"),
+    ):
+        page.get_by_role("radio", name=face).or_(page.get_by_role("button", name=face, exact=True)).first.click()
+        expect(page.get_by_text(words).first).to_be_visible()
+        assert page.get_by_role("button", name="Review changes").count() == 0
+        assert page.get_by_role("button", name="Revert").count() == 0
