@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes
 from api.auth import TheActor, ThePlatform
 from operations import subscriptions, tenants
 
 router = APIRouter(tags=["Tenants"])
+
+
+class NewTier(BaseModel):
+    """The tier a tenant moves to, and the one you saw it on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tier: Annotated[str, Field(max_length=63, description="Code of the new tier")]
+    seen: Annotated[str, Field(max_length=63, description="Code of the tier you read; 412 when it is another by now")]
+    reason: Annotated[str, Field(max_length=500, description="Why; kept in the audit")] = "Changed over the API"
 
 
 @router.get("/tenants", summary="Search tenants")
@@ -31,6 +42,18 @@ def one(tenant: str, platform: ThePlatform, actor: TheActor) -> dict[str, Any]:
     """What it is."""
     found: dict[str, Any] = shapes.wire(tenants.get(platform, actor, tenant))
     return found
+
+
+@router.put("/tenants/{tenant}/tier", summary="Move a tenant to another tier")
+def change_tier(
+    tenant: str, values: NewTier, platform: ThePlatform, actor: TheActor, request: Request
+) -> dict[str, Any]:
+    """Its rate limits follow at once, in every process."""
+    outcome = tenants.change_tier(
+        platform, actor, tenant, values.tier, values.seen, values.reason, request.headers.get("x-request-id")
+    )
+    moved: dict[str, Any] = shapes.wire(tenants.get(platform, actor, tenant))
+    return {**moved, "delivered": outcome.delivered, "waiting_for": outcome.waiting_for}
 
 
 @router.get("/tenants/{tenant}/usage", summary="What a tenant used")

@@ -16,12 +16,13 @@ from adapters.core import AdapterError, Unreachable
 from limiter import keys, publish
 from limiter.table import text as decoded
 from models import RateLimitKey, RateLimitPolicy, Tenant
-from operations import access, outbox
+from operations import access, change, outbox
 from operations.access import SYSTEM, Actor, Permission
 from operations.platform import Platform
 from operations.ratelimit_rules import base_document, override_document, override_name
 
 log = logging.getLogger(__name__)
+TOPIC = "ratelimit"
 CHUNK = 500
 SHOWN = 200
 
@@ -46,7 +47,7 @@ class Reconciled:
     repaired: bool
 
 
-@outbox.handler("ratelimit", system="Redis")
+@outbox.handler(TOPIC, system="Redis")
 def deliver(platform: Platform, messages: Sequence[outbox.Message]) -> None:
     """Write a key's changes to Redis in order of commit; older ones never replace newer ones."""
     for message in messages:
@@ -55,6 +56,12 @@ def deliver(platform: Platform, messages: Sequence[outbox.Message]) -> None:
             platform.redis, p["key"], int(p["version"]), base=p.get("base"), remove_base=bool(p.get("remove")),
             overrides=p.get("overrides"),
         )  # fmt: skip
+
+
+def owe_tier(door: change.Door, version: int, tenant: str, tier: str) -> None:
+    """Owe Redis the tier a tenant is on now, as ``version`` of all tenants' tiers."""
+    payload = {"key": keys.TENANTS, "version": version, "overrides": {tenant: {"tier": tier}}}
+    door.publish(TOPIC, keys.TENANTS, payload)
 
 
 def reconcile(platform: Platform, actor: Actor = SYSTEM, *, repair: bool = True) -> Reconciled:

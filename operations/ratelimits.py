@@ -14,7 +14,7 @@ from adapters.core import utcnow
 from limiter import Scope
 from limiter.keys import subject
 from models import Agent, RateLimitKey, RateLimitPolicy, Tenant, Tier
-from operations import access, change, ratelimit_rules
+from operations import access, change, ratelimit_rules, ratelimit_wire
 from operations.access import Actor, Permission
 from operations.change import Conflict, FieldError, Invalid, NotFound, Outcome
 from operations.platform import Platform
@@ -341,7 +341,7 @@ def _publish(door: change.Door, key: str, made: _KeyChange) -> None:
         if start:
             made.version += 1
         door.publish(
-            "ratelimit", key,
+            ratelimit_wire.TOPIC, key,
             {
                 "key": key, "version": made.version, "base": base if not start else None,
                 "remove": made.removed and not start,

@@ -1,4 +1,4 @@
-"""Tenants: finding them, one of them, and what it uses."""
+"""Tenants: finding them, one of them, what it uses, and moving it to another tier."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, text
 
 from adapters.core import utcnow
+from limiter import keys
 from models import Agent, Tenant, Tier, UsageDaily
-from operations import access, change
+from operations import access, change, ratelimit_wire
 from operations.access import Actor, Permission
+from operations.change import Conflict, FieldError, Invalid, NotFound, Outcome
 from operations.platform import Platform
 
 LIMIT = 200
@@ -104,3 +106,48 @@ def usage(platform: Platform, actor: Actor, tenant_id: str, days: int = 30) -> d
         for key, day, amount, over, blocked in session.execute(query):
             found.setdefault(key, []).append(UsageDay(day, amount, over, blocked))
     return found
+
+
+def change_tier(
+    platform: Platform,
+    actor: Actor,
+    tenant_id: str,
+    tier_code: str,
+    seen: str,
+    reason: str,
+    request_id: str | None = None,
+) -> Outcome:
+    """Move a tenant to another tier; its limits follow in every limiter at once.
+
+    ``seen`` is the code of the tier the person saw. Raises access.Forbidden, change.NotFound, change.Conflict
+    (somebody else moved it first), change.Invalid, StoreUnavailable.
+    """
+    access.require(actor, Permission.BILLING_MANAGE)
+    if not (reason or "").strip():
+        raise Invalid([FieldError("reason", "is asked for", "a few words on why")])
+    tenant_id, tier_code = change.clean(tenant_id), change.clean(tier_code)
+    with change.door(
+        platform, actor, Permission.BILLING_MANAGE, action="tenant.tier", subject=f"tenant/{tenant_id}",
+        reason=reason, request_id=request_id,
+    ) as door:  # fmt: skip
+        # The row counts the versions of this mapping: its lock makes them follow the order of commits.
+        door.version = door.session.execute(
+            text(
+                "INSERT INTO rate_limit_keys (key, version) VALUES (:key, 1)"
+                " ON CONFLICT (key) DO UPDATE SET version = rate_limit_keys.version + 1 RETURNING version"
+            ),
+            {"key": keys.TENANTS},
+        ).scalar_one()
+        row = door.session.scalars(select(Tenant).where(Tenant.id == tenant_id).with_for_update()).one_or_none()
+        if row is None:
+            raise NotFound(f"There is no tenant {tenant_id}.")
+        if row.tier_code != seen:
+            raise Conflict({"tier": row.tier_code}, {"tier": tier_code})
+        if door.session.get(Tier, tier_code) is None:
+            codes = door.session.scalars(select(Tier.code).order_by(Tier.rank).limit(50))
+            raise Invalid([FieldError("tier", "is not one of the tiers", ", ".join(codes))])
+        row.tier_code = tier_code
+        door.session.flush()
+        door.audit({"tier": seen}, {"tier": tier_code})
+        ratelimit_wire.owe_tier(door, door.version, tenant_id, tier_code)
+    return door.outcome

@@ -9,9 +9,12 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from api import create_api
-from operations import apitokens, ratelimit_wire
+from limiter import Limiter, keys, publish
+from operations import apitokens, audit, outbox, ratelimit_wire, tenants
 from operations.access import SYSTEM
 from operations.platform import Platform
+from sandbox.inprocess import Services
+from tests.support import poll
 
 
 @pytest.fixture
@@ -74,3 +77,39 @@ def test_the_api_is_limited_by_the_same_limiter(client: TestClient) -> None:
     assert answers[-1].status_code == 429
     assert answers[-1].headers["content-type"].startswith("application/problem+json")
     assert client.get("/health/live").status_code == 200
+
+
+def test_moving_a_tenant_to_another_tier_moves_its_limits_at_once(client: TestClient, platform: Platform) -> None:
+    with Limiter(platform.redis, timeout=2.0) as limiter:
+        assert limiter.wait_ready()
+        assert limiter.peek("api_calls", "acme").limit == 10_000
+        token = apitokens.create(platform, SYSTEM, "b", frozenset({"billing_admin"}))
+        sales = {"Authorization": f"Bearer {token}"}
+        body = {"tier": "free", "seen": "team", "reason": "downgraded"}
+        assert client.put("/tenants/acme/tier", json=body).status_code == 403
+        done = client.put("/tenants/acme/tier", json=body, headers=sales)
+        assert done.status_code == 200, done.text
+        assert (done.json()["tier_code"], done.json()["delivered"]) == ("free", True)
+        poll(lambda: limiter.peek("api_calls", "acme").limit == 100, 2)
+        assert limiter.check("api_calls", "acme").source == "tier:free"
+        stale = client.put("/tenants/acme/tier", json=body, headers=sales)
+        assert (stale.status_code, stale.json()["current"]) == (412, {"tier": "free"})
+        unknown = client.put("/tenants/acme/tier", json={"tier": "gold", "seen": "free"}, headers=sales)
+        assert unknown.status_code == 422
+        assert client.put("/tenants/nobody/tier", json=body, headers=sales).status_code == 404
+        newest = audit.entries(platform, SYSTEM, "tenant/acme")[0]
+        assert (newest.before, newest.after, newest.reason) == ({"tier": "team"}, {"tier": "free"}, "downgraded")
+    assert ratelimit_wire.reconcile(platform, repair=False).total == 0
+    # An older announcement that comes late changes nothing.
+    assert not publish.apply(platform.redis, keys.TENANTS, 1, overrides={"acme": {"tier": "enterprise"}})
+
+
+def test_a_tier_changed_while_redis_was_away_is_delivered_on_its_return(
+    client: TestClient, platform: Platform, standins: Services
+) -> None:
+    standins.fault("redis", "refuse")
+    outcome = tenants.change_tier(platform, SYSTEM, "acme", "starter", "team", "no Redis")
+    assert (outcome.delivered, outcome.waiting_for) == (False, "Redis")
+    standins.fault("redis", None)
+    poll(lambda: outbox.deliver_soon(platform, ratelimit_wire.TOPIC, keys.TENANTS))
+    assert ratelimit_wire.reconcile(platform, repair=False).total == 0
