@@ -148,6 +148,19 @@ def reconcile(
     return body
 
 
+@_both.get("/signals", summary="Limits that were neared or passed")
+def signals(
+    platform: ThePlatform,
+    actor: TheActor,
+    audience: Annotated[Literal["tenant", "admin"] | None, Query(description="Whom it concerns")] = None,
+    tenant: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> dict[str, Any]:
+    """Newest first, once per subject and window. HARD and SOFT concern the tenant, WARN admins only."""
+    found = ratelimit_usage.signals(platform, actor, audience, tenant, limit=limit)
+    return {"items": [shapes.wire(one) for one in found]}
+
+
 @_both.get("/{key}", summary="One key's policy")
 def one(key: str, platform: ThePlatform, actor: TheActor, response: Response) -> dict[str, Any]:
     """The policy for everyone, with the tiers' beside it; its version is the ETag."""
@@ -200,9 +213,7 @@ def overrides(
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> dict[str, Any]:
     """Of tiers, tenants or agents."""
-    found = ratelimits.listing(
-        platform, actor, key=key, scopes=(_SCOPES[scope],), query=q, limit=limit, offset=offset
-    )
+    found = ratelimits.listing(platform, actor, key=key, scopes=(_SCOPES[scope],), query=q, limit=limit, offset=offset)
     return {"items": [_wire(row) for row in found.rows], "total": found.total, "limit": limit, "offset": offset}
 
 

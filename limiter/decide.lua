@@ -82,7 +82,7 @@ if limit > 0 then
       redis.call('HSET', KEYS[1], mark, index)
       redis.call('XADD', KEYS[7], 'MAXLEN', '~', 200, '*', 'at', string.format('%.0f', now), 'key', key,
         'subject', subject, 'kind', mark == 'v' and 'over' or 'near', 'limit', limit, 'used', after,
-        'mode', ARGV[3], 'source', ARGV[9])
+        'mode', ARGV[3], 'source', ARGV[9], 'window', ARGV[2])
     end
   end
 elseif fresh or current % 16 < cost then

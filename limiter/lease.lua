@@ -1,6 +1,7 @@
 -- Take a block of permits and settle the last one. KEYS as in decide.lua.
 -- ARGV 1-11 as in decide.lua, 12 least needed, 13 now ms or '', 14 most wanted, 15 units to give back,
--- 16 index of the window they came from, 17-20 decisions made locally: allowed, soft, warned, blocked, 21 over.
+-- 16 index of the window they came from, 17-20 decisions made locally: allowed, soft, warned, blocked, 21 over,
+-- 22 units spent locally, 23 units refused locally. Usage is recorded when spent, so that it never shrinks.
 -- Answer as decide.lua, with the units granted as a seventh field. With 12 = 0 only settles.
 local now
 if ARGV[13] == '' then
@@ -12,7 +13,7 @@ end
 local key, subject = ARGV[7], ARGV[8]
 local limit, window, need = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[12])
 local wanted, back, from = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
-local stored = redis.call('HMGET', KEYS[1], 'i', 'c', 'p')
+local stored = redis.call('HMGET', KEYS[1], 'i', 'c', 'p', 'n', 'v')
 local present = math.floor(now / window)
 local index, current, previous = tonumber(stored[1]), tonumber(stored[2]) or 0, tonumber(stored[3]) or 0
 if not index then
@@ -24,7 +25,15 @@ end
 if back > 0 then
   if from == index then current = math.max(current - back, 0)
   elseif from == index - 1 then previous = math.max(previous - back, 0) end
-  redis.call('HINCRBY', KEYS[3], 'a|' .. key .. '|' .. subject, -back)
+end
+local spent, refused = tonumber(ARGV[22]), tonumber(ARGV[23])
+if spent > 0 and redis.call('HINCRBY', KEYS[3], 'a|' .. key .. '|' .. subject, spent) == spent then
+  redis.call('HINCRBY', KEYS[8], key, 1)
+  redis.call('EXPIRE', KEYS[8], ARGV[10])
+  redis.call('EXPIRE', KEYS[3], ARGV[10])
+end
+if refused > 0 and redis.call('HINCRBY', KEYS[3], 'b|' .. key .. '|' .. subject, refused) == refused then
+  redis.call('EXPIRE', KEYS[3], ARGV[10])
 end
 local outcomes = {'a', 's', 'w', 'b'}
 for i = 1, 4 do
@@ -50,12 +59,24 @@ end
 current = current + granted
 redis.call('HSET', KEYS[1], 'i', index, 'c', current, 'p', previous)
 redis.call('PEXPIRE', KEYS[1], 2 * window + 60000)
-if granted > 0 then
-  if redis.call('HINCRBY', KEYS[3], 'a|' .. key .. '|' .. subject, granted) == granted then
-    redis.call('HINCRBY', KEYS[8], key, 1)
-    redis.call('EXPIRE', KEYS[8], ARGV[10])
-    redis.call('EXPIRE', KEYS[3], ARGV[10])
+-- What is surely used: what was before, and the call that asks. A lease settled in a later window tells nothing new.
+local sure = used
+if granted > 0 then sure = used + need end
+if limit > 0 and (granted > 0 or (need == 0 and from == index)) then
+  local mark
+  if sure > limit then
+    if tonumber(stored[5]) ~= index then mark = 'v' end
+  elseif sure * 100 >= limit * ARGV[4] then
+    if tonumber(stored[4]) ~= index then mark = 'n' end
   end
+  if mark then
+    redis.call('HSET', KEYS[1], mark, index)
+    redis.call('XADD', KEYS[7], 'MAXLEN', '~', 200, '*', 'at', string.format('%.0f', now), 'key', key,
+      'subject', subject, 'kind', mark == 'v' and 'over' or 'near', 'limit', limit, 'used', sure,
+      'mode', ARGV[3], 'source', ARGV[9], 'window', ARGV[2])
+  end
+end
+if granted > 0 then
   local member = ARGV[2] .. '|' .. subject
   if redis.call('ZADD', KEYS[4], used + granted, member) == 1 then redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -51) end
   redis.call('EXPIRE', KEYS[4], ARGV[10])

@@ -25,12 +25,25 @@ _new = tuple.__new__
 
 
 class _Lease:
-    __slots__ = ("asked", "base", "counts", "ends", "generation", "index", "left", "over", "refused", "spent", "until")
+    __slots__ = (
+        "asked",
+        "base",
+        "counts",
+        "ends",
+        "generation",
+        "index",
+        "left",
+        "over",
+        "refused",
+        "spent",
+        "unmet",
+        "until",
+    )
 
     def __init__(self, asked: Prepared) -> None:
         self.asked = asked
         self.generation = asked.generation
-        self.left = self.spent = self.base = self.index = self.over = 0
+        self.left = self.spent = self.unmet = self.base = self.index = self.over = 0
         self.counts = [0, 0, 0, 0]
         self.until = self.ends = 0.0
         self.refused: Decision | None = None
@@ -56,6 +69,7 @@ class LeasedLimiter:
                     return self._spend(lease, cost, now)
                 if lease.refused is not None and lease.asked.mode is Mode.HARD and cost >= lease.refused.cost:
                     lease.counts[3] += 1
+                    lease.unmet += cost
                     return lease.refused._replace(retry_after=max(lease.until - now, 0.001), cost=cost)
         return self._renew(key, tenant, agent, cost)
 
@@ -147,10 +161,12 @@ class LeasedLimiter:
     def _ask(self, asked: Prepared, old: _Lease | None, need: int, wanted: int) -> list[int]:
         core, wire = self._limiter.core, self._limiter.wire
         minute = int(core.now()) // 60
-        head = wire.prepare(LEASE, asked.names(minute), asked.args, 10)
+        head = wire.prepare(LEASE, asked.names(minute), asked.args, 12)
         at = "" if core.clock is None else f"{core.now() * 1000:.0f}"
-        back, index, counts, over = (old.left, old.index, old.counts, old.over) if old else (0, 0, (0, 0, 0, 0), 0)
-        tail = tuple(pack(str(part)) for part in (need, at, wanted, back, index, *counts, over))
+        done: tuple[int, ...] = (0,) * 9
+        if old is not None:
+            done = (old.left, old.index, *old.counts, old.over, old.spent, old.unmet)
+        tail = tuple(pack(str(part)) for part in (need, at, wanted, *done))
         return parse_reply(wire.run(LEASE, head, tail, self._limiter.timeout))
 
     def _settle(self, lease: _Lease) -> None:

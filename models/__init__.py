@@ -13,7 +13,7 @@ from models.monitoring import (
     ServiceNowRow,
     StateChangeRow,
 )
-from models.ratelimits import RateLimitKey, RateLimitPolicy, RateLimitUsage
+from models.ratelimits import RateLimitKey, RateLimitPolicy, RateLimitSignal, RateLimitUsage
 from models.tenancy import Agent, Tenant, Tier, UsageDaily
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "OutboxRow",
     "RateLimitKey",
     "RateLimitPolicy",
+    "RateLimitSignal",
     "RateLimitUsage",
     "ServiceConfigRow",
     "ServiceNowRow",

@@ -1,4 +1,4 @@
-"""Rate limits: the policies, one counter of versions per key, and the usage recorded by the hour."""
+"""Rate limits: the policies, one counter of versions per key, usage by the hour, and signals of limits reached."""
 
 from __future__ import annotations
 
@@ -91,3 +91,32 @@ class RateLimitUsage(Base):
     amount: Mapped[int] = mapped_column(server_default=text("0"))
     over: Mapped[int] = mapped_column("over", server_default=text("0"))
     blocked: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class RateLimitSignal(Base):
+    """A subject came near a limit or passed it in one window. ``audience`` is who is told: the tenant, or admins."""
+
+    __tablename__ = "rate_limit_signals"
+    __table_args__ = (
+        CheckConstraint("kind IN ('near', 'over')", name="kind"),
+        CheckConstraint("policy IN ('HARD', 'SOFT', 'WARN')", name="policy"),
+        CheckConstraint("audience IN ('tenant', 'admin')", name="audience"),
+        UniqueConstraint("key", "tenant", "agent", "kind", "window_at", name="uq_rate_limit_signals_window"),
+        Index("ix_rate_limit_signals_last_at", "last_at"),
+        Index("ix_rate_limit_signals_tenant", "tenant", "last_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    agent: Mapped[str] = mapped_column(server_default="")
+    key: Mapped[str]
+    kind: Mapped[str]
+    window_at: Mapped[datetime]
+    policy: Mapped[str]
+    audience: Mapped[str]
+    source: Mapped[str] = mapped_column(server_default="")
+    limit_value: Mapped[int]
+    used: Mapped[int]
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    count: Mapped[int] = mapped_column(server_default=text("1"))

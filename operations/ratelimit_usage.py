@@ -18,6 +18,7 @@ from operations import access, ratelimit_explain
 from operations.access import Actor, Permission
 from operations.change import FieldError, Invalid, NotFound
 from operations.platform import Platform
+from operations.ratelimit_signals import signals as signals
 from operations.ratelimits import policies
 
 MOST = 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -165,10 +166,10 @@ def _version(document: dict[str, Any]) -> int:
 
 
 class Reconciler:
-    """The thread that reconciles at the start and every minute, and brings recorded usage home."""
+    """The thread that reconciles at the start and every minute, and brings usage and, more often, signals home."""
 
-    def __init__(self, platform: Platform, every: float = 60.0) -> None:
-        self._platform, self._every = platform, every
+    def __init__(self, platform: Platform, every: float = 60.0, signals_every: float = 5.0) -> None:
+        self._platform, self._every, self._signals_every = platform, every, signals_every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ratelimit-reconciler", daemon=True)
 
@@ -183,16 +184,21 @@ class Reconciler:
             self._thread.join(3)
 
     def _run(self) -> None:
-        from operations import ratelimit_usage
+        from operations import ratelimit_signals, ratelimit_usage
 
-        wait = 0.0
+        signals = ratelimit_signals.Collector(self._platform)
+        wait, due = 0.0, 0.0
         while not self._stop.wait(wait):
-            wait = self._every
+            wait = self._signals_every
             try:
-                reconcile(self._platform)
-                ratelimit_usage.collect(self._platform)
+                if time.monotonic() >= due:
+                    reconcile(self._platform)
+                    ratelimit_usage.collect(self._platform)
+                    due = time.monotonic() + self._every
+                signals.collect()
             except AdapterError as error:
                 wait = 5.0
                 log.warning("rate limits wait to be reconciled: %s", error)
             except Exception:
+                due = time.monotonic() + self._every
                 log.exception("reconciling rate limits failed; it goes on")
