@@ -53,8 +53,8 @@ def locked() -> None:
     """Say that everything can be read and nothing changed, why, and whom to ask."""
     roles = " or ".join(f"**{role.replace('_', ' ')}**" for role in roles_with(Permission.RATELIMIT_EDIT))
     st.markdown(
-        f":small[:gray[:material/lock: You can read everything here and change nothing: changing limits needs the permission "
-        f"{Permission.RATELIMIT_EDIT}, which none of your roles grants. Ask someone who is {roles}.]]"
+        f":small[:gray[:material/lock: You can read everything here and change nothing: changing limits needs the "
+        f"permission {Permission.RATELIMIT_EDIT}, which none of your roles grants. Ask someone who is {roles}.]]"
     )
 
 

@@ -58,7 +58,7 @@ def test_an_admin_changes_a_limit_by_keyboard_and_it_is_obeyed(
     box = canvas.bounding_box()
     assert box is not None
     # The key's cell of the first row; from there on by keyboard alone.
-    canvas.click(position={"x": 70, "y": 50})
+    page.mouse.click(box["x"] + 70, box["y"] + 50)
     page.keyboard.press("ArrowRight", delay=KEY_MS)
     page.keyboard.type("2000", delay=KEY_MS)
     page.keyboard.press("Enter", delay=KEY_MS)
