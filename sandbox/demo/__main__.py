@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from operations.database import migrate
-from sandbox.demo import history
+from sandbox.demo import history, limits
 from sandbox.demo.world import TIERS, World, world
 from sandbox.people import Person
 
@@ -100,7 +100,11 @@ def prepare(server: str, database: str, seed: int | None, today: date, people: I
         add_tokens(connection, people)
         empty = not connection.execute("SELECT 1 FROM tenants LIMIT 1").fetchone()
         if seed is not None and empty:
-            add_world(connection, world(seed, today))
+            made, now = world(seed, today), history.utc_now()
+            add_world(connection, made)
+            limits.add_overrides(connection, now)
+            columns = ("key", "subject", "hour", "amount", "over", "blocked")
+            copy(connection, "rate_limit_usage", columns, limits.hourly(made, now))
         connection.commit()
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("ANALYZE")
