@@ -122,5 +122,7 @@ def _actions(view: View, made: review.Draft, chosen: list[Policy], keys: list[st
         words = f"{len(chosen)} chosen" if chosen else "Choose rows to clear them or to set them to one value together."
         common.hint(f"{words}")
     label = f"Set the {len(chosen)} chosen" if chosen else "Set overrides"
-    with st.expander(label, icon=":material/tune:", expanded=bool(chosen), key=f"ov_set_{bool(chosen)}"):
-        override_form.draw(view, made, chosen, keys)
+    # A switch and no expander: what is closed costs nothing.
+    if st.toggle(label, key="ov_set"):
+        with st.container(border=True, key="ov_form"):
+            override_form.draw(view, made, chosen, keys)

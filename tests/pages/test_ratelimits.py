@@ -232,6 +232,8 @@ def test_whoever_may_only_read_cannot_edit_by_any_means(acme: Platform) -> None:
 
 def test_overrides_are_set_for_many_listed_and_cleared(limiter: Limiter, acme: Platform) -> None:
     app = admin(acme, "Overrides")
+    app.toggle(key="ov_set").set_value(True)
+    app.run()
     app.button_group(key="ov_set_how_0").set_value("Many tenants by id")
     app.run()
     next(area for area in app.text_area if area.label == "Tenant ids").set_value("acme, zero")
