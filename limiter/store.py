@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from limiter import keys
 from limiter.scripts import FETCH
@@ -89,7 +89,7 @@ class Store:
             try:
                 self._listen()
                 pause = 0.05
-            except (RedisError, OSError, ValueError) as error:
+            except (RedisError, RedisClusterException, OSError, ValueError) as error:
                 if self.connected.is_set():
                     log.warning("rate-limit policies: subscription lost: %r", error)
                 self.connected.clear()

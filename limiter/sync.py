@@ -11,7 +11,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.connection import ConnectionPool
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
 from limiter import keys
@@ -128,7 +128,7 @@ class Limiter:
                 return core.without_redis(key, None, cost, None)
             try:
                 self._ready()
-            except (RedisError, OSError) as error:
+            except (RedisError, RedisClusterException, OSError) as error:
                 core.paused_until = time.monotonic() + PAUSE_SECONDS
                 return core.without_redis(key, None, cost, error)
             if not self.store.table.complete:

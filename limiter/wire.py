@@ -7,6 +7,7 @@ and because it halves the time of a call.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -16,13 +17,15 @@ from typing import Any, Protocol
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
+from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from limiter.scripts import Script
 
+log = logging.getLogger(__name__)
 IDLE_CONNECTIONS = 64
 _CRLF = b"\r\n"
 
@@ -72,7 +75,8 @@ class DirectWire:
         self._idle: deque[Any] = deque()
         self._pid = os.getpid()
 
-    def prepare(self, script: Script, keys: tuple[str, ...], args: tuple[str, ...], more: int) -> bytes:
+    @staticmethod
+    def prepare(script: Script, keys: tuple[str, ...], args: tuple[str, ...], more: int) -> bytes:
         """See Wire."""
         parts: list[str] = ["EVALSHA", script.sha, str(script.keys), *keys, *args]
         return b"*%d\r\n" % (len(parts) + more) + b"".join(pack(part) for part in parts)
@@ -176,26 +180,70 @@ class DirectWire:
 
 
 class ClusterWire:
-    """Through redis-py's cluster client, which finds the node of a slot; its own timeouts bound a call."""
+    """To the node that serves a slot, directly, within the one timeout; redis-py knows the nodes and their slots."""
 
     def __init__(self, redis: RedisCluster) -> None:
         self._redis: Any = redis
+        self._wires: dict[str, DirectWire] = {}
+        self._lock = threading.Lock()
+        self._asking: threading.Thread | None = None
 
-    def prepare(self, script: Script, keys: tuple[str, ...], args: tuple[str, ...], more: int) -> tuple[str, ...]:
+    def prepare(self, script: Script, keys: tuple[str, ...], args: tuple[str, ...], more: int) -> tuple[int, bytes]:
         """See Wire."""
-        return (*keys, *args)
+        return key_slot(keys[0].encode()), DirectWire.prepare(script, keys, args, more)
 
-    def run(self, script: Script, head: tuple[str, ...], tail: tuple[bytes, ...], timeout: float) -> bytes:
-        """See Wire."""
-        rest = [part.split(_CRLF, 1)[1][:-2] for part in tail]
-        try:
-            reply = self._redis.execute_command("EVALSHA", script.sha, script.keys, *head, *rest)
-        except NoScriptError:
-            reply = self._redis.execute_command("EVAL", script.text, script.keys, *head, *rest)
-        return reply.encode() if isinstance(reply, str) else bytes(reply)
+    def run(self, script: Script, head: tuple[int, bytes], tail: tuple[bytes, ...], timeout: float) -> bytes:
+        """See Wire. A node that is gone, or no longer serves the slot, is asked about, and the call repeated once
+        where that takes no longer than the timeout."""
+        deadline = time.monotonic() + timeout
+        slot, request = head
+        for attempt in (0, 1):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise RedisTimeoutError("no time left")
+            try:
+                return self._wire(slot).run(script, request, tail, left)
+            except RedisTimeoutError:
+                self._ask_again(0.0)
+                raise
+            except ResponseError as error:
+                if not str(error).startswith(("MOVED ", "ASK ")):
+                    raise
+                self._ask_again(deadline - time.monotonic())
+                if attempt:
+                    raise RedisConnectionError(str(error)) from error
+            except (RedisConnectionError, ReadOnlyError, RedisClusterException) as error:
+                self._ask_again(deadline - time.monotonic())
+                if attempt:
+                    raise RedisConnectionError(str(error)) from error
+        raise RedisConnectionError("the cluster could not be reached")
 
     def close(self) -> None:
         """See Wire."""
+        for wire in list(self._wires.values()):
+            wire.close()
+
+    def _wire(self, slot: int) -> DirectWire:
+        node = self._redis.nodes_manager.get_node_from_slot(slot)
+        wire = self._wires.get(node.name)
+        if wire is None:
+            wire = self._wires.setdefault(node.name, DirectWire(self._redis.get_redis_connection(node)))
+        return wire
+
+    def _ask_again(self, seconds: float) -> None:
+        """Have redis-py learn who serves which slot now; wait for it at most ``seconds``."""
+        with self._lock:
+            if self._asking is None or not self._asking.is_alive():
+                self._asking = threading.Thread(target=self._learn, name="limiter-cluster", daemon=True)
+                self._asking.start()
+            asking = self._asking
+        asking.join(max(seconds, 0.0))
+
+    def _learn(self) -> None:
+        try:
+            self._redis.nodes_manager.initialize()
+        except (RedisError, RedisClusterException, OSError) as error:
+            log.warning("the cluster's nodes could not be asked for their slots: %r", error)
 
 
 def _exchange(connection: Any, request: bytes, deadline: float) -> bytes:
