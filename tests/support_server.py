@@ -63,7 +63,8 @@ class Server(Process):
         self.url = f"http://127.0.0.1:{self.port}"
         super().__init__(
             folder / "console.log", "uvicorn", "app:app", "--host", "127.0.0.1", "--port", str(self.port),
-            "--timeout-graceful-shutdown", "1", "--ws", "websockets-sansio", **environment,
+            "--timeout-graceful-shutdown", "1", "--ws", "websockets-sansio",
+            **{"PILOTHOUSE_PUBLIC_URL": self.url, **environment},
         )  # fmt: skip
         poll(self._alive, 30, what="the console")
 
