@@ -1,6 +1,7 @@
 """Middleware for Django (synchronous). Django is imported when a call is rejected, and not a dependency.
 
-    RATELIMIT = {"limiter": limiter, "identify": lambda request: ("api_calls", request.tenant_id, None, 1)}
+The setting RATELIMIT is ``{"limiter": limiter, "identify": identify}``, where ``identify(request)`` gives key, tenant,
+agent and cost, such as ``("api_calls", "acme", None, 1)``, or None for a request that is not limited.
 """
 
 from __future__ import annotations

@@ -303,4 +303,3 @@ def reset(
         except RedisError as error:
             raise Unreachable("Redis does not answer, so the counter was not reset.", detail=repr(error)) from error
     return said.used or 0
-
