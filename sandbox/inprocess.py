@@ -45,6 +45,7 @@ class Services:
         self._ports: dict[str, int] = {}
         self._apps: dict[str, Any] = {}
         self._proxies: dict[str, Proxy] = {}
+        self._switches: dict[str, list[Proxy]] = {}
         self._servers: list[tuple[hosting.Server, Any]] = []
         self._s3: Any = None
         self._lock = threading.RLock()
@@ -84,6 +85,7 @@ class Services:
         made = Proxy(name, port or free_port(), target_port, protocol)
         self.run(made.start())
         self._proxies[name] = made
+        self._switches.setdefault("mcp" if name.startswith("mcp-") else name, []).append(made)
         return made
 
     def front(self, name: str, target_port: int, protocol: str) -> int:
@@ -103,7 +105,7 @@ class Services:
         with self._lock:
             if "control" not in self._ports:
                 port = free_port()
-                self.run(self._serve(control(self._proxies, self.secrets["control_token"]), port))
+                self.run(self._serve(control(self._switches, self.secrets["control_token"]), port))
                 self._ports["control"] = port
             return f"http://127.0.0.1:{self._ports['control']}"
 
