@@ -24,10 +24,8 @@ def _default(field: FieldInfo) -> str:
 
 
 def _rows(prefix: str, fields: dict[str, FieldInfo]) -> list[str]:
-    return [
-        f"| `{prefix}{name.upper()}` | {_default(field)} | {' '.join((field.description or field.title or '').split())} |"
-        for name, field in fields.items()
-    ]
+    meanings = {name: " ".join((field.description or field.title or "").split()) for name, field in fields.items()}
+    return [f"| `{prefix}{name.upper()}` | {_default(field)} | {meanings[name]} |" for name, field in fields.items()]
 
 
 def table() -> str:
