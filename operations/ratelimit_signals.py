@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -97,7 +97,7 @@ class Collector:
         for number, reply in enumerate(replies):
             for entry, fields in reply:
                 after[number] = decoded(entry)
-                row = _row({decoded(name): decoded(value) for name, value in fields.items()})
+                row = _row(after[number], {decoded(name): decoded(value) for name, value in fields.items()})
                 if row is not None:
                     found.append(row)
         if found:
@@ -130,7 +130,7 @@ class Collector:
             )
 
 
-def _row(fields: Mapping[str, str]) -> dict[str, Any] | None:
+def _row(entry: str, fields: Mapping[str, str]) -> dict[str, Any] | None:
     """A stream's entry as a row; None for a probe's, and for one that is not understood."""
     try:
         at, width = int(fields["at"]), int(fields["window"])
@@ -142,9 +142,10 @@ def _row(fields: Mapping[str, str]) -> dict[str, Any] | None:
             "limit": int(fields["limit"]), "used": int(fields["used"]),
             "audience": "admin" if policy is Mode.WARN or tenant == "-" else "tenant",
             "window_at": datetime.fromtimestamp(at // width * width / 1000, UTC),
-            "at": datetime.fromtimestamp(at / 1000, UTC),
+            # An entry's number within its millisecond tells two of the same millisecond apart.
+            "at": datetime.fromtimestamp(at / 1000, UTC) + timedelta(microseconds=min(int(entry.split("-")[1]), 999)),
         }  # fmt: skip
-    except (KeyError, ValueError, ZeroDivisionError, OverflowError):
+    except (KeyError, IndexError, ValueError, ZeroDivisionError, OverflowError):
         return None
     probe = fields["key"].startswith("probe.") and tenant.startswith("probe-")
     return None if probe or row["kind"] not in ("near", "over") else row
