@@ -115,8 +115,10 @@ def _stored(platform: Platform) -> dict[str, Stored]:
     try:
         return _keep(platform, _read_store(platform))
     except AdapterError as error:
+        # Once is enough: twelve adapters must not each wait for a database that is away. The watcher
+        # compares with this emptiness when PostgreSQL returns, and rebuilds what is configured there.
         log.warning("service configuration cannot be read yet: %s", error)
-        return {}
+        return _keep(platform, {})
 
 
 def _read_store(platform: Platform) -> dict[str, Stored]:
