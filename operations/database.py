@@ -286,6 +286,11 @@ def translated() -> Iterator[None]:
             detail=str(error),
             advice="Raise the pool size on the PostgreSQL page, or look for slow statements.",
         ) from error
+    except exc.ProgrammingError as error:
+        if not isinstance(error.orig, psycopg.errors.UndefinedTable):
+            raise
+        # Between the start and the end of the migration, which waits for PostgreSQL to come.
+        raise StoreUnavailable("Pilothouse's tables are not there yet.", detail=str(error.orig)) from error
     except (exc.OperationalError, exc.InterfaceError) as error:
         raise _unavailable(error.orig or error) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:

@@ -130,6 +130,13 @@ class Collector:
             )
 
 
+def _moment(entry: str) -> datetime:
+    """The moment of a stream's entry. Ids only ever grow, where the moments of decisions may be equal: the
+    number within a millisecond counts as microseconds."""
+    milliseconds, _, number = entry.partition("-")
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC) + timedelta(microseconds=min(int(number), 999))
+
+
 def _row(entry: str, fields: Mapping[str, str]) -> dict[str, Any] | None:
     """A stream's entry as a row; None for a probe's, and for one that is not understood."""
     try:
@@ -142,8 +149,7 @@ def _row(entry: str, fields: Mapping[str, str]) -> dict[str, Any] | None:
             "limit": int(fields["limit"]), "used": int(fields["used"]),
             "audience": "admin" if policy is Mode.WARN or tenant == "-" else "tenant",
             "window_at": datetime.fromtimestamp(at // width * width / 1000, UTC),
-            # An entry's number within its millisecond tells two of the same millisecond apart.
-            "at": datetime.fromtimestamp(at / 1000, UTC) + timedelta(microseconds=min(int(entry.split("-")[1]), 999)),
+            "at": _moment(entry),
         }  # fmt: skip
     except (KeyError, IndexError, ValueError, ZeroDivisionError, OverflowError):
         return None

@@ -39,7 +39,9 @@ NEEDS: dict[tuple[str, str], Permission] = {
     ("GET", "/tenants/{tenant}"): P.TENANTS_VIEW,
     ("GET", "/tenants/{tenant}/usage"): P.TENANTS_VIEW,
     ("GET", "/subscriptions"): P.TENANTS_VIEW,
+    ("PUT", "/tenants/{tenant}/tier"): P.BILLING_MANAGE,
 }
+BODIES = {"/tenants/{tenant}/tier": {"tier": "team", "seen": "free", "reason": "r"}}
 RATE_LIMITS = ("/ratelimit", "/infrastructure/ratelimits")
 
 
@@ -66,9 +68,10 @@ def operations(client: TestClient) -> list[tuple[str, str]]:
 
 
 def ask(client: TestClient, method: str, path: str, headers: dict[str, str] | None = None) -> Any:
+    given = BODIES.get(path, {"values": {}, "reason": "r"})
     for name in ("service", "tenant", "key", "scope", "reference"):
         path = path.replace("{" + name + "}", {"service": "smtp"}.get(name, "none"))
-    body = {"values": {}, "reason": "r"} if method in ("PUT", "POST") else None
+    body = given if method in ("PUT", "POST") else None
     return client.request(method, path, headers=headers, json=body)
 
 

@@ -11,12 +11,12 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
-from adapters.core import services
+from adapters.core import AdapterError, services
 from models import SessionRow
 from operations import apitokens, oidc
 from operations.access import SYSTEM
@@ -149,6 +149,16 @@ def running(platform: Platform, tmp_path: Path) -> Iterator[tuple[Server, Proces
     server.stop()
 
 
+def _reachable(platform: Platform) -> bool:
+    """Whether the platform's own PostgreSQL answers again; connections that broke are replaced on the way."""
+    try:
+        with platform.database.session() as session:
+            session.execute(text("SELECT 1"))
+    except AdapterError:
+        return False
+    return True
+
+
 def test_no_secret_leaves_the_process(
     running: tuple[Server, Process, dict[str, str]], platform: Platform, standins: Services
 ) -> None:
@@ -173,6 +183,8 @@ def test_no_secret_leaves_the_process(
         wire.ask(path)
     standins.fault("postgresql", None)
     poll(lambda: "working on task queue" in worker.text or "is away" in worker.text, 20, what="the worker")
+
+    poll(lambda: _reachable(platform), 15, what="PostgreSQL through its proxy")
 
     left = b"\n".join(wire.told) + server.text.encode() + worker.text.encode()
     hidden = _secrets(platform, standins, sid, token, canaries)
