@@ -87,6 +87,11 @@ class Console:
         """Break a service, or mend it with None."""
         self.control("PUT", f"/faults/{service}", json={"fault": kind})
 
+    def token(self, username: str = "ada") -> str:
+        """A demo person's API token."""
+        people = json.loads((self.folder / "people.json").read_text(encoding="utf-8"))
+        return next(str(person["api_token"]) for person in people if person["username"] == username)
+
     def sign_in(self, username: str = "ada") -> str:
         """Go through the real sign-in as a demo person; the session cookie as a header value."""
         people = json.loads((self.folder / "people.json").read_text(encoding="utf-8"))
