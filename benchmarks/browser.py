@@ -13,7 +13,7 @@ from benchmarks.table import Row, milliseconds, quantile
 from tests.browser.browser import executable, launched
 
 COLD_OPENS = 5
-SWITCHES = 3
+SWITCHES = 2
 CARD = ".ph-card"
 
 
@@ -53,13 +53,8 @@ def _switch(browser: Browser, console: Console, cookie: str) -> list[float]:
                 name = link.inner_text().strip().splitlines()[-1]
                 start = time.perf_counter()
                 link.click()
-                page.wait_for_function(
-                    "name => document.title.includes(name) "
-                    "&& !document.querySelector('[data-testid=\"stStatusWidget\"]') "
-                    "&& document.querySelector('[data-testid=\"stApp\"]')?.dataset.testScriptState !== 'running'",
-                    arg=name,
-                    polling=10,
-                )
+                page.locator(".ph-crumb b", has_text=name).wait_for()
+                page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
                 if turn:  # the first turn downloads what each page needs, once per browser
                     waits.append(time.perf_counter() - start)
     return waits
