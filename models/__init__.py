@@ -1,8 +1,11 @@
 """The tables Pilothouse keeps in PostgreSQL. Nothing here connects to anything."""
 
+from models.backups import Backup
 from models.base import Base
+from models.billing import UsageEvent
 from models.configuration import AuditEntry, AuditHead, OutboxRow, ServiceConfigRow
 from models.identity import ApiTokenRow, SessionRow
+from models.mail import Mail
 from models.monitoring import (
     HealthHour,
     HealthMinute,
@@ -15,16 +18,19 @@ from models.monitoring import (
 )
 from models.ratelimits import RateLimitKey, RateLimitPolicy, RateLimitSignal, RateLimitUsage
 from models.tenancy import Agent, Tenant, Tier, UsageDaily
+from models.workflows import WorkflowSettings, WorkflowSlot
 
 __all__ = [
     "Agent",
     "ApiTokenRow",
     "AuditEntry",
     "AuditHead",
+    "Backup",
     "Base",
     "HealthHour",
     "HealthMinute",
     "HealthSample",
+    "Mail",
     "MetricHour",
     "MetricMinute",
     "MetricSample",
@@ -40,4 +46,7 @@ __all__ = [
     "Tenant",
     "Tier",
     "UsageDaily",
+    "UsageEvent",
+    "WorkflowSettings",
+    "WorkflowSlot",
 ]

@@ -39,7 +39,10 @@ class Tenant(Base):
     __tablename__ = "tenants"
     __table_args__ = (
         CheckConstraint("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'", name="id"),
-        CheckConstraint("status IN ('trial', 'active', 'past_due', 'suspended', 'closed')", name="status"),
+        CheckConstraint(
+            "status IN ('trial', 'active', 'past_due', 'suspended', 'closed', 'provisioning', 'offboarding')",
+            name="status",
+        ),
         Index("ix_tenants_tier_code", "tier_code"),
         Index("ix_tenants_lower_name", text("lower(name)"), postgresql_ops={"lower(name)": "text_pattern_ops"}),
     )
@@ -52,6 +55,11 @@ class Tenant(Base):
     lago_customer_id: Mapped[str | None]
     keycloak_realm: Mapped[str | None]
     somabrain_tenant: Mapped[str | None]
+    contact_email: Mapped[str | None]
+    lago_subscription_id: Mapped[str | None]
+    keycloak_group: Mapped[str | None]
+    qdrant_collection: Mapped[str | None]
+    s3_prefix: Mapped[str | None]
 
 
 class Agent(Base):

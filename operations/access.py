@@ -26,6 +26,9 @@ class Permission(StrEnum):
     AUDIT_EXPORT = "audit:export"
     RETENTION_CONFIGURE = "memory:configure_retention"
     PAYLOADS_READ = "workflows:payloads"
+    WORKFLOWS_OPERATE = "workflows:operate"
+    WORKFLOWS_CONFIGURE = "workflows:configure"
+    TENANTS_MANAGE = "platform:manage_tenants"
 
 
 P = Permission
@@ -44,6 +47,9 @@ ROLES: dict[str, frozenset[Permission]] = {
         P.AUDIT_READ,
         P.RETENTION_CONFIGURE,
         P.PAYLOADS_READ,
+        P.WORKFLOWS_OPERATE,
+        P.WORKFLOWS_CONFIGURE,
+        P.TENANTS_MANAGE,
     },
     "billing_admin": _EVERYONE | {P.BILLING_VIEW, P.BILLING_MANAGE, P.TENANTS_VIEW, P.METRICS_READ, P.RATELIMIT_VIEW},
     "analyst": _EVERYONE | {P.METRICS_READ, P.BILLING_VIEW, P.TENANTS_VIEW, P.RATELIMIT_VIEW},
