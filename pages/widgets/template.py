@@ -11,8 +11,9 @@ because what goes on now matters more than its history.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -61,26 +62,31 @@ def service(
     configure: Part | None = None,
     monitor: Part | None = None,
     limits: Part | str = "The console sets no limits for this service.",
+    more: Mapping[str, Part] | None = None,
     settings: bool = True,
 ) -> None:
     """Draw the page of ``page.service``: header, then the face that is open.
 
     Status and Monitor redraw themselves while open; Configure and Limits do not, so that nothing
-    moves under the hands of somebody who types. ``settings=False`` leaves the service's settings
-    off Status, for a page that shows them better elsewhere.
+    moves under the hands of somebody who types. ``more`` are faces of the service's own, after Status;
+    what of them is to be live is a fragment of their own making. ``settings=False`` leaves the service's
+    settings off Status, for a page that shows them better elsewhere.
     """
     slug = page.service or page.slug
     platform, actor = session.platform(), session.actor()
     _header(page, slug)
-    tabs = st.tabs(FACES, key=f"face_{slug}", bind="query-params")
+    own = dict(more or {})
+    names = (FACES[0], *own, *FACES[1:])
+    tabs = st.tabs(names, key=f"face_{slug}", bind="query-params")
     view = View(page, slug, platform, actor, health.now(platform, slug))
     draw: dict[str, Callable[[], None]] = {
+        **{name: partial(_still, view, part) for name, part in own.items()},
         "Status": lambda: _live(page, slug, faces.status, status, faces.reported if settings else None),
         "Configure": lambda: _still(view, faces.configure, configure),
         "Monitor": lambda: _live(page, slug, monitor, faces.monitor),
         "Limits": lambda: _limits(view, limits),
     }
-    for name, tab in zip(FACES, tabs, strict=True):
+    for name, tab in zip(names, tabs, strict=True):
         if tab.open:
             with tab:
                 draw[name]()

@@ -1,0 +1,1 @@
+"""What is particular to the Temporal page, one face or section per file."""

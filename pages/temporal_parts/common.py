@@ -1,0 +1,63 @@
+"""What the faces of Temporal share: the address they keep, links between them, how a status looks."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from pages.widgets import state
+
+FACE = "face_temporal"
+SPANS: dict[str, int | None] = {"1 h": 1, "24 h": 24, "7 d": 168, "All kept": None}
+STATUSES = ("Running", "Completed", "Failed", "Canceled", "Terminated", "TimedOut", "ContinuedAsNew")
+_WORDS = {"TimedOut": "Timed out", "ContinuedAsNew": "Continued as new"}
+
+
+@cache
+def sheet() -> str:
+    """The page's own style sheet."""
+    return "<style>" + (Path(__file__).parent / "style.css").read_text(encoding="utf-8") + "</style>"
+
+
+def parameter(name: str) -> str:
+    """A parameter of the page's address; empty where it is not given."""
+    return st.query_params.get(name, "")
+
+
+def keep(**values: object) -> None:
+    """Put values into the page's address; empty ones are taken out."""
+    for name, value in values.items():
+        wanted = "" if value is None else str(value)
+        if st.query_params.get(name, "") == wanted:
+            continue
+        if wanted:
+            st.query_params[name] = wanted
+        else:
+            st.query_params.pop(name, None)
+
+
+def executions(**filters: object) -> str:
+    """Address of the executions that match: type, status, id, hours, attribute, run, run_id."""
+    given = {name: str(value) for name, value in filters.items() if value not in (None, "")}
+    return "?" + urlencode({FACE: "Executions", **given})
+
+
+def anchor(address: str, words: object, tip: str = "") -> str:
+    """A link within the console as HTML, opened in the same tab."""
+    title = f' title="{state.text(tip)}"' if tip else ""
+    return f'<a href="{state.text(address)}" target="_self"{title}>{state.text(words)}</a>'
+
+
+def words(status: str) -> str:
+    """A status as people write it; takes "TimedOut", "TIMED_OUT" and "timed out"."""
+    plain = status.replace("_", " ").strip()
+    return _WORDS.get(plain) or plain[:1].upper() + plain[1:].lower()
+
+
+def badge(status: str) -> str:
+    """A status as an HTML badge: word and colour, the colour by the kind of end."""
+    said = words(status)
+    return f"<span class='ph-run {said.lower().replace(' ', '-')}'>{state.text(said)}</span>"
