@@ -1,0 +1,33 @@
+"""Errors of operations and adapters as activities report them: what kind, in words, and whether trying again helps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from temporalio.exceptions import ApplicationError
+
+from adapters.core.errors import AdapterError, Denied, Rejected, Unconfigured
+from operations.access import Forbidden
+from operations.change import Conflict, Invalid, NotFound
+
+FINAL = (Denied, Rejected, Unconfigured, Invalid, NotFound, Conflict, Forbidden)
+"""Errors that the same call meets again: somebody must change something first."""
+NON_RETRYABLE = tuple(kind.__name__ for kind in FINAL)
+"""Their names, as the type of the ApplicationError."""
+
+
+@contextmanager
+def translated(doing: str = "") -> Iterator[None]:
+    """Turn what an activity's block raises into an ApplicationError; its type is the name of the error's class.
+
+    Those in FINAL are not retried, all others are. ``doing`` goes before the sentence ("Creating the group").
+    The server's raw text stays out: a workflow's history is read by more people than a service's log.
+    """
+    try:
+        yield
+    except (AdapterError, Invalid, NotFound, Conflict, Forbidden) as error:
+        sentence = error.sentence if isinstance(error, AdapterError) else str(error)
+        said = f"{doing}: {sentence}" if doing else sentence
+        final = isinstance(error, FINAL)
+        raise ApplicationError(said, type=type(error).__name__, non_retryable=final) from error
