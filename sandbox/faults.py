@@ -148,6 +148,7 @@ class _Client(asyncio.Protocol):
         traffic = self.proxy.traffic
         traffic.bytes_in += len(data)
         traffic.requests += self.proxy.counts(data)
+        self.proxy.writes += data.startswith(_WRITING)
         if self.upstream is not None:
             self.upstream.write(data)
         else:
@@ -245,6 +246,9 @@ class _Client(asyncio.Protocol):
         self.transport.close()
 
 
+_WRITING = (b"PUT ", b"POST ", b"PATCH ", b"DELETE ")
+
+
 class Proxy:
     """One service's proxy: 127.0.0.1:``port`` in front of 127.0.0.1:``target_port``."""
 
@@ -256,6 +260,8 @@ class Proxy:
         self.counts: Callable[[bytes], int] = self.protocol.counts
         self.fault: Fault | None = None
         self.traffic = Traffic()
+        self.writes = 0
+        """HTTP requests that may have changed something, at least; other protocols are not looked into."""
         self.clients: set[_Client] = set()
         self._server: asyncio.Server | None = None
 

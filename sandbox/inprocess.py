@@ -48,6 +48,8 @@ class Services:
         self._switches: dict[str, list[Proxy]] = {}
         self._servers: list[tuple[hosting.Server, Any]] = []
         self._s3: Any = None
+        self._handled: set[str] = set()
+        self._seen: dict[str, tuple[int, int]] = {}
         self._lock = threading.RLock()
         self._loop = hosting.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sandbox-services", daemon=True)
@@ -60,6 +62,7 @@ class Services:
     def app(self, name: str) -> Any:
         """The ASGI application of a service; its state is ``app.state.standin.state``."""
         self.port(name)
+        self._handled.add(name)
         return self._apps[name]
 
     def standin(self, name: str) -> Any:
@@ -114,18 +117,26 @@ class Services:
         return self._proxies[name].traffic
 
     def reset(self) -> None:
-        """Mend everything and put every started service back into its first state."""
+        """Mend everything and put every service that was used since the last time back into its first state."""
         for proxy in self._proxies.values():
             if proxy.fault is not None:
                 self.run(proxy.set(None))
+        used, written = set(self._handled), set(self._handled)
+        for name, proxy in self._proxies.items():
+            now, before = (proxy.traffic.bytes_in, proxy.writes), self._seen.get(name, (0, 0))
+            self._seen[name] = now
+            used |= {name} if now[0] != before[0] else set()
+            written |= {name} if now[1] != before[1] else set()
+        self._handled.clear()
 
         async def fresh() -> None:
-            for app in self._apps.values():
-                app.state.standin.reset()
+            for name, app in self._apps.items():
+                if name in used:
+                    app.state.standin.reset()
 
         self.run(fresh())
         self.mailbox.clear()
-        if self._s3 is not None:
+        if self._s3 is not None and "s3" in written:
             port = self._s3.get_host_and_port()[1]
             request = urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")
             with urllib.request.urlopen(request, timeout=5) as answer:

@@ -293,6 +293,10 @@ class Qdrant:
 Handler = Callable[[Request, Any], Any]
 
 
+READING = ("/scroll", "/count", "/facet", "/query", "/query/batch", "/query/groups", "/search")
+"""What is asked by POST and changes nothing."""
+
+
 def _routes(qdrant: Qdrant, key: str | None) -> list[Route]:
     store = qdrant.store
 
@@ -310,6 +314,7 @@ def _routes(qdrant: Qdrant, key: str | None) -> list[Route]:
         start = time.perf_counter()
         with store.lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            store.written |= request.method != "GET" and not endpoint.endswith(READING)
             result, wrong, status = attempt(handler, request, raw)
             seconds = time.perf_counter() - start
             collection = request.path_params.get("name")

@@ -6,6 +6,7 @@ answered as a server would, and snapshots are real archives of a collection's fo
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import random
@@ -58,6 +59,9 @@ class Store(Standin):
         super().__init__("qdrant", state_dir, lambda: {"configs": {}, "indexes": {}, "requests": {}, "operations": 0})
         self.started = now()
         self._closed = False
+        self.written = True
+        """Whether anything was written to a collection since it was filled."""
+        self._filled: Obj | None = None
         if new:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.client = self._open()
@@ -81,10 +85,13 @@ class Store(Standin):
 
     def reset(self) -> None:
         with self.lock:
-            for one in self.client.get_collections().collections:
-                self.client.delete_collection(one.name)
             shutil.rmtree(self.snapshots, ignore_errors=True)
             super().reset()
+            if self._filled is not None and not self.written:
+                self.state.update(copy.deepcopy(self._filled))
+                return
+            for one in self.client.get_collections().collections:
+                self.client.delete_collection(one.name)
             self._fill()
 
     def save(self) -> None:
@@ -123,6 +130,7 @@ class Store(Standin):
                 for start in range(0, count, BATCH):
                     self.client.upsert(name, points[start : start + BATCH])
             self.index(name, "tenant", "keyword")
+        self._filled, self.written = copy.deepcopy(self.state), False
 
     # Collections
 
