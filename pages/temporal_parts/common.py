@@ -19,7 +19,8 @@ _WORDS = {"TimedOut": "Timed out", "ContinuedAsNew": "Continued as new"}
 @cache
 def sheet() -> str:
     """The page's own style sheet."""
-    return "<style>" + (Path(__file__).parent / "style.css").read_text(encoding="utf-8") + "</style>"
+    rules = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    return f'<span class="ph-sheet" hidden></span><style>{rules}</style>'
 
 
 def parameter(name: str) -> str:
