@@ -23,6 +23,7 @@ from adapters.core.http import client as http_client
 from adapters.core.http import request
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit, utcnow
 from adapters.core.redact import redact
+from adapters.s3_client.objects import Objects
 from adapters.s3_client.session import BoundedSession
 from adapters.s3_client.usage import Bucket, Usage, total
 
@@ -152,6 +153,10 @@ class S3(Adapter[S3Config]):
         usage = self._usage
         known = {bucket.name: bucket for bucket in usage.buckets} if usage else {}
         return [known.get(name, Bucket(name)) for name in names]
+
+    def objects(self, bucket: str) -> Objects:
+        """The objects of one bucket, to be written, read, listed and removed."""
+        return Objects(self._asking, bucket)
 
     def usage(self) -> Usage | None:
         """What is stored, as last counted; None before the first count has ended.
