@@ -2,7 +2,7 @@
 
 from models.backups import Backup
 from models.base import Base
-from models.billing import UsageEvent
+from models.billing import UsageEvent, UsageUnbillable
 from models.configuration import AuditEntry, AuditHead, OutboxRow, ServiceConfigRow
 from models.identity import ApiTokenRow, SessionRow
 from models.mail import Mail
@@ -47,6 +47,7 @@ __all__ = [
     "Tier",
     "UsageDaily",
     "UsageEvent",
+    "UsageUnbillable",
     "WorkflowSettings",
     "WorkflowSlot",
 ]

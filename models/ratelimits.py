@@ -83,6 +83,7 @@ class RateLimitUsage(Base):
     __table_args__ = (
         CheckConstraint("amount >= 0 AND over >= 0 AND blocked >= 0", name="amounts"),
         Index("ix_rate_limit_usage_key_hour", "key", "hour"),
+        Index("ix_rate_limit_usage_unbilled", "hour", postgresql_where=text("amount > billed OR over > billed_over")),
     )
 
     key: Mapped[str] = mapped_column(primary_key=True)
@@ -91,6 +92,9 @@ class RateLimitUsage(Base):
     amount: Mapped[int] = mapped_column(server_default=text("0"))
     over: Mapped[int] = mapped_column("over", server_default=text("0"))
     blocked: Mapped[int] = mapped_column(server_default=text("0"))
+    billed: Mapped[int] = mapped_column(server_default=text("0"))
+    """How much of ``amount`` was turned into billing events; ``billed_over`` of ``over``."""
+    billed_over: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class RateLimitSignal(Base):

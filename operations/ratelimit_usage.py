@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +24,10 @@ from operations.ratelimits import policies
 
 MOST = 100
 BATCH = 1000
+LATE_HOURS = 3
+"""Hours read again and again: limiters whose clocks are behind may still count into them."""
+COLLECTED = "ratelimit:collected"
+"""Redis key: the last hour since the epoch whose usage has come home completely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,15 +212,18 @@ def blocked(
     return found[: max(1, min(limit, 500))]
 
 
-def collect(platform: Platform, hours: int = 3) -> int:
-    """Bring the last hours' usage from Redis to PostgreSQL; repeating changes nothing. Returns rows written.
+def collect(platform: Platform, hours: int | None = None, *, beat: Callable[[], None] = lambda: None) -> int:
+    """Bring usage from Redis to PostgreSQL, to the unit however often and by however many; returns rows written.
 
-    Raises StoreUnavailable, Unreachable.
+    Looks at the last ``hours``; without them at every hour that may not have come home completely, after a long
+    outage all that Redis still keeps. ``beat`` is called between hours. Raises StoreUnavailable, Unreachable.
     """
     written = 0
     hour = int(time.time()) // 3600
     try:
-        for at in range(hour - hours + 1, hour + 1):
+        first = hour - hours + 1 if hours is not None else _first_open(platform, hour)
+        for at in range(first, hour + 1):
+            beat()
             batch: list[dict[str, Any]] = []
             for key, who, units in usage.recorded(platform.redis, at):
                 batch.append({"key": key, "subject": who, "hour": datetime.fromtimestamp(at * 3600, UTC),
@@ -224,23 +232,40 @@ def collect(platform: Platform, hours: int = 3) -> int:
                     written += _write(platform, batch)
                     batch = []
             written += _write(platform, batch)
+        if hours is None:
+            platform.redis.set(COLLECTED, hour - LATE_HOURS, ex=keys.HOUR_TTL)
     except RedisError as error:
         raise Unreachable("Redis does not answer, so usage waits there.", detail=repr(error)) from error
     return written
 
 
+def _first_open(platform: Platform, hour: int) -> int:
+    """The oldest hour that may hold usage not collected: those before were read after their counting had ended.
+
+    The mark lives beside the counters: where they are lost, so is it, and everything kept is read again.
+    """
+    mark = platform.redis.get(COLLECTED)
+    oldest = hour - keys.HOUR_TTL // 3600
+    return oldest if mark is None else max(oldest, min(int(mark) + 1, hour - LATE_HOURS + 1))
+
+
 def _write(platform: Platform, batch: list[dict[str, Any]]) -> int:
     if batch:
+        # In one order everywhere, so that collectors wait for each other instead of deadlocking.
+        rows = sorted(batch, key=lambda row: (row["key"], row["subject"]))
         with platform.database.session(seconds=30) as session:
             session.execute(
                 text(
-                    "INSERT INTO rate_limit_usage (key, subject, hour, amount, over, blocked)"
+                    "INSERT INTO rate_limit_usage AS kept (key, subject, hour, amount, over, blocked)"
                     " VALUES (:key, :subject, :hour, :a, :o, :b) ON CONFLICT (key, subject, hour) DO UPDATE SET"
-                    " amount = EXCLUDED.amount, over = EXCLUDED.over, blocked = EXCLUDED.blocked"
-                    # Redis emptied in the middle of an hour starts from nought: what was recorded stays.
-                    " WHERE EXCLUDED.amount + EXCLUDED.blocked >= rate_limit_usage.amount + rate_limit_usage.blocked"
+                    # Counters only grow: the greater was read later. Nothing recorded shrinks when another
+                    # collector is slow, or when Redis was emptied in the middle of an hour and starts from nought.
+                    " amount = greatest(kept.amount, EXCLUDED.amount), over = greatest(kept.over, EXCLUDED.over),"
+                    " blocked = greatest(kept.blocked, EXCLUDED.blocked)"
+                    " WHERE EXCLUDED.amount > kept.amount OR EXCLUDED.over > kept.over"
+                    " OR EXCLUDED.blocked > kept.blocked"
                 ),
-                batch,
+                rows,
             )
     return len(batch)
 

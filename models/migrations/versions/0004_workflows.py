@@ -58,7 +58,8 @@ CREATE TABLE mails (
     attempts bigint NOT NULL DEFAULT 0,
     last_error text,
     created_at timestamptz NOT NULL DEFAULT now(),
-    sent_at timestamptz
+    sent_at timestamptz,
+    failed_at timestamptz
 );
 CREATE INDEX ix_mails_created_at ON mails (created_at);
 CREATE INDEX ix_mails_status ON mails (status) WHERE status = 'queued';
@@ -69,17 +70,37 @@ CREATE TABLE usage_events (
     key text NOT NULL,
     hour timestamptz NOT NULL,
     part bigint NOT NULL,
-    amount bigint NOT NULL CONSTRAINT ck_usage_events_amount CHECK (amount > 0),
+    amount bigint NOT NULL,
     over bigint NOT NULL DEFAULT 0,
     transaction_id text NOT NULL CONSTRAINT uq_usage_events_transaction_id UNIQUE,
     subscription_id text NOT NULL,
+    at timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     sent_at timestamptz,
     attempts bigint NOT NULL DEFAULT 0,
     last_error text,
+    refused_at timestamptz,
+    CONSTRAINT ck_usage_events_amount CHECK (amount >= 0 AND over >= 0 AND amount + over > 0),
     CONSTRAINT uq_usage_events_part UNIQUE (tenant_id, key, hour, part)
 );
 CREATE INDEX ix_usage_events_waiting ON usage_events (id) WHERE sent_at IS NULL;
+
+CREATE TABLE usage_unbillable (
+    tenant_id text NOT NULL,
+    key text NOT NULL,
+    amount bigint NOT NULL,
+    over bigint NOT NULL,
+    since timestamptz NOT NULL,
+    reason text NOT NULL,
+    CONSTRAINT pk_usage_unbillable PRIMARY KEY (tenant_id, key)
+);
+
+-- What was counted before usage was handed to billing is not billed after the fact.
+ALTER TABLE rate_limit_usage
+    ADD COLUMN billed bigint NOT NULL DEFAULT 0,
+    ADD COLUMN billed_over bigint NOT NULL DEFAULT 0;
+UPDATE rate_limit_usage SET billed = amount, billed_over = over;
+CREATE INDEX ix_rate_limit_usage_unbilled ON rate_limit_usage (hour) WHERE amount > billed OR over > billed_over;
 
 CREATE TABLE backups (
     id text CONSTRAINT pk_backups PRIMARY KEY,
@@ -120,7 +141,8 @@ ALTER TABLE tenants
     DROP COLUMN keycloak_group,
     DROP COLUMN qdrant_collection,
     DROP COLUMN s3_prefix;
-DROP TABLE workflow_settings, workflow_slots, mails, usage_events, backups;
+ALTER TABLE rate_limit_usage DROP COLUMN billed, DROP COLUMN billed_over;
+DROP TABLE workflow_settings, workflow_slots, mails, usage_events, usage_unbillable, backups;
 """
 
 
