@@ -1,4 +1,4 @@
-"""SMTP: the server that takes the platform's mail. A whole conversation is had, and nothing is sent."""
+"""SMTP: the server that takes the platform's mail. Health has a whole conversation and sends nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from pydantic import Field, SecretStr
 
 from adapters.core.adapter import Adapter, ServiceConfig
 from adapters.core.deadline import cut_off, deadline, remaining
-from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unexpected, Unreachable
+from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unconfigured, Unexpected, Unreachable
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit
 from adapters.core.redact import redact
-from adapters.smtp_client import connection
+from adapters.smtp_client import connection, message
 
 FRESH_S = 2.0
+SEND_SECONDS = 3.0
 
 
 class SMTPConfig(ServiceConfig):
@@ -124,7 +125,32 @@ class SMTP(Adapter[SMTPConfig]):
             self._last = (time.monotonic(), said)
         return said
 
-    def _talk(self, client: smtplib.SMTP) -> Conversation:
+    def send(self, recipient: str, subject: str, body: str, *, reference: str, seconds: float = SEND_SECONDS) -> str:
+        """Hand one mail of plain text to the server, within ``seconds``; its Message-ID.
+
+        The same ``reference`` gives the same Message-ID, so that a mail sent twice can be recognised.
+        Raises message.Refused when the server will never take it; another AdapterError when it may later.
+        """
+        self.require_config()
+        config = self.config
+        if not config.from_address:
+            name = "PILOTHOUSE_SMTP_FROM_ADDRESS"
+            raise Unconfigured(f"The platform's mail has no sender: set {name}.", missing=(name,))
+        made = message.compose(config.from_address, recipient, subject, body, reference)
+        with deadline(seconds), self._translated():
+            client = connection.client(implicit_tls=config.implicit_tls, verify_tls=config.verify_tls)
+            try:
+                with cut_off(lambda: client.sock.shutdown(socket.SHUT_RDWR) if client.sock else None):
+                    self._begin(client)
+                    message.hand_over(client, config.from_address, recipient, made)
+                    with suppress(smtplib.SMTPException, OSError, AdapterError):
+                        client.quit()
+            finally:
+                client.close()
+        return str(made["Message-ID"])
+
+    def _begin(self, client: smtplib.SMTP) -> bytes:
+        """Connect, turn to TLS and sign in as configured; the server's greeting."""
         config = self.config
         code, greeting = client.connect(config.host or "", config.port)
         if code != 220:
@@ -141,6 +167,10 @@ class SMTP(Adapter[SMTPConfig]):
             client.ehlo()
         if config.username:
             client.login(config.username, config.password.get_secret_value() if config.password else "")
+        return greeting
+
+    def _talk(self, client: smtplib.SMTP) -> Conversation:
+        greeting = self._begin(client)
         start = time.perf_counter()
         code, answer = client.noop()
         latency_ms = round((time.perf_counter() - start) * 1000, 2)
@@ -150,7 +180,7 @@ class SMTP(Adapter[SMTPConfig]):
             greeting=greeting.decode(errors="replace")[:200],
             extensions={str(k)[:64]: str(v).strip() for k, v in client.esmtp_features.items()},
             encrypted=client.sock.version() or "" if isinstance(client.sock, ssl.SSLSocket) else "",
-            signed_in=bool(config.username),
+            signed_in=bool(self.config.username),
             latency_ms=latency_ms,
         )
         with suppress(smtplib.SMTPException):

@@ -32,3 +32,4 @@ class Mail(Base):
     last_error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     sent_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]

@@ -63,7 +63,14 @@ class Background:
 
     def __init__(self, platform: Platform) -> None:
         self.sampler = Sampler(platform)
-        self._parts = (Migration(platform), self.sampler, Relay(platform), Watcher(platform), Reconciler(platform))
+        self._parts = (
+            Migration(platform),
+            self.sampler,
+            Relay(platform),
+            Relay(platform, slow=True),
+            Watcher(platform),
+            Reconciler(platform),
+        )
         platform.sampler = self.sampler
 
     def start(self) -> None:

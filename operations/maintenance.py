@@ -14,11 +14,13 @@ from operations.platform import Platform
 DELIVERED_KEPT = timedelta(days=7)
 SESSIONS_KEPT = timedelta(days=30)
 STATE_CHANGES_KEPT = timedelta(days=400)
+MAILS_KEPT = timedelta(days=90)
 BATCH = 5_000
 
 _STATEMENTS = {
     "outbox_rows": ("outbox", "id", "delivered_at < :before", DELIVERED_KEPT),
     "sessions": ("sessions", "id_hash", "least(expires_at, revoked_at) < :before", SESSIONS_KEPT),
+    "mails": ("mails", "id", "created_at < :before AND status <> 'queued'", MAILS_KEPT),
     "state_changes": ("state_changes", "id", "at < :before", STATE_CHANGES_KEPT),
 }
 
@@ -30,11 +32,12 @@ class CleanUp:
     outbox_rows: int = 0
     sessions: int = 0
     state_changes: int = 0
+    mails: int = 0
 
     @property
     def more(self) -> bool:
         """True when a batch was full and another run has work."""
-        return max(self.outbox_rows, self.sessions, self.state_changes) >= BATCH
+        return max(self.outbox_rows, self.sessions, self.state_changes, self.mails) >= BATCH
 
 
 def clean_up(platform: Platform) -> CleanUp:

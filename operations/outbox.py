@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,6 +28,8 @@ SOON_SECONDS = 2.0
 HANDLER_SECONDS = 5.0
 KEYS_PER_PASS = 100
 ROWS_PER_KEY = 200
+FAILURES_PER_PASS = 3
+"""Of one topic, in a row."""
 LONGEST_BACKOFF_S = 60
 RELAY_LOCK = 0x50_49_4C_4F_54_02
 
@@ -45,16 +48,20 @@ class Message:
 
 Handler = Callable[[Platform, Sequence[Message]], None]
 _handlers: dict[str, tuple[str, Handler]] = {}
+_slow: set[str] = set()
 
 
-def handler(topic: str, system: str = "Redis") -> Callable[[Handler], Handler]:
+def handler(topic: str, system: str = "Redis", *, slow: bool = False) -> Callable[[Handler], Handler]:
     """Register the function that delivers a topic's messages to ``system`` (named to people who wait).
 
     It gets all waiting messages of one key in order of commit, and raises when they were not delivered.
+    ``slow``: a relay of its own brings it, so that a receiver that takes its time holds up nobody else.
     """
 
     def register(function: Handler) -> Handler:
         _handlers[topic] = (system, function)
+        if slow:
+            _slow.add(topic)
         return function
 
     return register
@@ -129,27 +136,33 @@ def _hand_over(platform: Platform, topic: str, messages: list[Message], seconds:
     return ""
 
 
-def relay_once(platform: Platform) -> int:
+def relay_once(platform: Platform, *, slow: bool = False) -> int:
     """One pass: deliver every key that is due, oldest first, at most 100; the number of keys delivered.
 
-    Only one process passes at a time; the others return 0 at once.
+    Of the slow topics, or of all others. Only one process passes at a time; the others return 0 at once.
     """
     with platform.database.session(seconds=60) as session:
-        if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": RELAY_LOCK}):
+        lock = RELAY_LOCK + 0x100 * slow
+        if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": lock}):
             return 0
+        topics = [topic for topic in _handlers if (topic in _slow) is slow]
         due = session.execute(
             text(
                 "SELECT topic, key FROM (SELECT DISTINCT ON (topic, key) topic, key, id, next_attempt_at FROM outbox"
-                " WHERE delivered_at IS NULL ORDER BY topic, key, id) first"
+                " WHERE delivered_at IS NULL AND topic = ANY(:topics) ORDER BY topic, key, id) first"
                 " WHERE next_attempt_at <= clock_timestamp() ORDER BY id LIMIT :limit"
             ),
-            {"limit": KEYS_PER_PASS},
+            {"limit": KEYS_PER_PASS, "topics": topics},
         ).all()
         end = utcnow() + timedelta(seconds=40)
         done = 0
+        failed: Counter[str] = Counter()
         for topic, key in due:
-            if topic in _handlers and utcnow() < end:
-                done += deliver(platform, topic, key)
+            # A receiver that is away is asked again in the next pass: a thousand waiting mails must not take hours.
+            if utcnow() < end and failed[topic] < FAILURES_PER_PASS:
+                delivered = deliver(platform, topic, key)
+                done += delivered
+                failed[topic] = 0 if delivered else failed[topic] + 1
         return done
 
 
@@ -160,13 +173,15 @@ def waiting(platform: Platform) -> int:
 
 
 class Relay:
-    """The thread that delivers what waits."""
+    """The thread that delivers what waits: for the slow systems, or for all others."""
 
-    def __init__(self, platform: Platform, every: float = 1.0) -> None:
+    def __init__(self, platform: Platform, every: float = 1.0, *, slow: bool = False) -> None:
         self._platform = platform
         self._every = every
+        self._slow = slow
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
+        name = "outbox-relay-slow" if slow else "outbox-relay"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -181,7 +196,7 @@ class Relay:
     def _run(self) -> None:
         while not self._stop.wait(self._every):
             try:
-                relay_once(self._platform)
+                relay_once(self._platform, slow=self._slow)
             except AdapterError as error:
                 log.warning("the outbox waits: %s", error)
             except Exception:

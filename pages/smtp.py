@@ -1,22 +1,24 @@
-"""The page of mail: what the server says of itself in one conversation."""
+"""The page of mail: the queue of what the platform sends, and what the server says of itself."""
 
 from typing import cast
 
 from adapters.core import Unit
 from adapters.smtp import SMTP
+from pages.smtp_parts import queue
 from pages.widgets import listing, state
 from pages.widgets.page import service_page
 from pages.widgets.template import View, service
 
 PAGE = service_page("smtp", icon=":material/mail:")
 LIMITS = (
-    "The console itself sends only what people ask it to; the mail server applies its own limits to everything else."
+    "The platform's own mails wait in a queue and leave one by one; a tenant is told of a limit once per window. "
+    "The mail server applies its own limits to everything else."
 )
 
 
 def render() -> None:
     """Draw the page."""
-    service(PAGE, monitor=_monitor, limits=LIMITS)
+    service(PAGE, more={"Queue": queue.draw}, monitor=_monitor, limits=LIMITS)
 
 
 def _monitor(view: View) -> None:
