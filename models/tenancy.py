@@ -60,6 +60,8 @@ class Tenant(Base):
     keycloak_group: Mapped[str | None]
     qdrant_collection: Mapped[str | None]
     s3_prefix: Mapped[str | None]
+    lifecycle: Mapped[dict[str, Any] | None]
+    """Who makes or removes the tenant now, what was begun, and what ``status`` was before; see tenant_records."""
 
 
 class Agent(Base):

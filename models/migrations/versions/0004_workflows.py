@@ -127,7 +127,8 @@ ALTER TABLE tenants
     ADD COLUMN lago_subscription_id text,
     ADD COLUMN keycloak_group text,
     ADD COLUMN qdrant_collection text,
-    ADD COLUMN s3_prefix text;
+    ADD COLUMN s3_prefix text,
+    ADD COLUMN lifecycle jsonb;
 """
 
 _DOWN = """
@@ -140,7 +141,8 @@ ALTER TABLE tenants
     DROP COLUMN lago_subscription_id,
     DROP COLUMN keycloak_group,
     DROP COLUMN qdrant_collection,
-    DROP COLUMN s3_prefix;
+    DROP COLUMN s3_prefix,
+    DROP COLUMN lifecycle;
 ALTER TABLE rate_limit_usage DROP COLUMN billed, DROP COLUMN billed_over;
 DROP TABLE workflow_settings, workflow_slots, mails, usage_events, usage_unbillable, backups;
 """
