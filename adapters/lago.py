@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -18,11 +18,15 @@ from adapters.core.errors import Denied, TimedOut, Unexpected
 from adapters.core.http import NotSupported, request
 from adapters.core.http import client as http_client
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit
-from adapters.lago_records import Invoice, Listed, MonthAmount, Mrr, Plan, Subscription
+from adapters.lago_client import customers
+from adapters.lago_client.customers import Customer
+from adapters.lago_records import Invoice, Listed, MonthAmount, Mrr, Plan, Subscription, events
 
 PER_PAGE = 100
 MAX_PAGES = 20
 LICENCE_EVERY_S = 600.0
+POST_SECONDS = 10.0
+"""A batch of a hundred takes Lago longer than a question."""
 
 T = TypeVar("T")
 
@@ -184,9 +188,61 @@ class Lago(Adapter[LagoConfig]):
         cut = plans.truncated or active.truncated
         return Mrr(amounts, estimated=True, truncated=cut, subscriptions=active.total)
 
+    def metric_codes(self) -> frozenset[str]:
+        """Codes of the billable metrics there are, at most 2,000."""
+        found = self._list("/billable_metrics", "billable_metrics", lambda row: str(row["code"]))
+        return frozenset(found.items)
+
+    def active_subscriptions(self, page: int) -> tuple[tuple[Subscription, ...], bool]:
+        """One page of 100 active subscriptions, from 1 on, and whether there are more."""
+        body = self._get("/subscriptions", "subscriptions", page=page, per_page=PER_PAGE, **{"status[]": ["active"]})
+        rows = records.read(lambda rows: tuple(map(records.subscription, rows)), body["subscriptions"], "subscriptions")
+        return rows, bool((body.get("meta") or {}).get("next_page"))
+
+    def send_events(self, batch: Sequence[events.Event], seconds: float = events.SECONDS) -> events.Verdict:
+        """Hand over at most 100 usage events; each is taken once, however often it is sent.
+
+        What is wrong with one event does not keep the others back. Raises AdapterError where Lago did not say;
+        then any of them may have been taken, and all are to be sent again.
+        """
+
+        def post(some: Sequence[events.Event]) -> None:
+            wire = {"events": [one.wire() for one in some]}
+            request(self._http, "POST", "/api/v1/events/batch", service="Lago", json=wire, seconds=POST_SECONDS)
+
+        with deadline(seconds):
+            return events.hand_over(post, batch)
+
     def retry_payment(self, invoice_id: str) -> None:
         """Ask Lago to collect an invoice again. Raises Rejected where it is paid or not finalized."""
         request(self._http, "POST", f"/api/v1/invoices/{quote(invoice_id, safe='')}/retry_payment", service="Lago")
+
+    def customer(self, external_id: str) -> Customer | None:
+        """One customer by our id; None where there is none. Raises AdapterError."""
+        return customers.customer(self._http, external_id)
+
+    def put_customer(
+        self, external_id: str, *, name: str, email: str, metadata: Mapping[str, str] | None = None
+    ) -> Customer:
+        """Create a customer, or update the one with this id. Raises AdapterError."""
+        return customers.put_customer(self._http, external_id, name=name, email=email, metadata=metadata)
+
+    def delete_customer(self, external_id: str) -> bool:
+        """Delete a customer, its invoices stay; False where there is none. Raises AdapterError."""
+        return customers.delete_customer(self._http, external_id)
+
+    def subscribe(self, external_id: str, *, customer: str, plan: str, name: str = "") -> Subscription:
+        """Have an active subscription to a plan. Raises AdapterError, Rejected where Lago has no such plan."""
+        return customers.subscribe(self._http, external_id, customer=customer, plan=plan, name=name)
+
+    def end_subscription(
+        self, external_id: str, *, status: Literal["active", "pending"] = "active", bill: bool = True
+    ) -> bool:
+        """End a subscription, billing what is open unless told not to; False where there is none.
+
+        Raises AdapterError.
+        """
+        return customers.end_subscription(self._http, external_id, status=status, bill=bill)
 
     def close(self) -> None:
         """Close the client."""

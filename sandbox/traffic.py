@@ -136,18 +136,6 @@ class Traffic:
             query = {"query": [self.rng.uniform(-1, 1) for _ in range(size)], "limit": 5}
             await self.http.post(self.url("qdrant", f"/collections/{name}/points/query"), json=query, headers=headers)
 
-    async def billing(self) -> None:
-        """A usage event."""
-        active = [one for one in self.world.subscriptions if one.status == "active"]
-        event = {
-            "transaction_id": str(uuid.uuid4()),
-            "external_subscription_id": self.rng.choice(active).id,
-            "code": "llm_tokens",
-            "properties": {"tokens": self.rng.randrange(100, 9000)},
-        }
-        headers = {"Authorization": f"Bearer {self.secrets['lago_api_key']}"}
-        await self.http.post(self.url("lago", "/api/v1/events"), json={"event": event}, headers=headers)
-
     async def storage(self) -> None:
         """An upload; the hundredth replaces the first."""
         key = f"/pilothouse-uploads/uploads/live/{self.rng.randrange(100):03d}.pdf"
@@ -277,7 +265,7 @@ class Traffic:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
         paces: tuple[tuple[float, Callable[[], Awaitable[None]]], ...] = (
-            (1.0, self.cache), (1.0, self.limited), (2.0, self.database), (5.0, self.billing), (6.0, self.workflow),
+            (1.0, self.cache), (1.0, self.limited), (2.0, self.database), (6.0, self.workflow),
             (8.0, self.vectors), (30.0, self.storage), (30.0, self.tools), (90.0, self.mail), (120.0, self.usage),
         )  # fmt: skip
         tasks = [asyncio.ensure_future(self.every(seconds, work)) for seconds, work in paces]

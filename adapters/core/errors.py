@@ -10,6 +10,10 @@ class AdapterError(Exception):
     """A service failed an adapter's call. Raised, never returned."""
 
     advice = "Look at the service's own log."
+    status: int = 0
+    """The HTTP status it was answered with, 0 where there was none."""
+    body: str = ""
+    """The answer itself, whole; for adapters that read more out of it. Never shown as it is."""
 
     def __init__(self, sentence: str, *, detail: str = "", advice: str = "") -> None:
         super().__init__(sentence)

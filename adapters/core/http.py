@@ -217,17 +217,25 @@ def _detail(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:500]
 
 
-def _answer(response: httpx.Response, expect: type[Any] | None, service: str) -> Any:
+def _refusal(response: httpx.Response, service: str) -> AdapterError:
     status = response.status_code
-    if status >= 300:
-        detail = f"HTTP {status} {response.request.method} {response.url.path}: {response.text[:400]}"
-        if status in (401, 403):
-            raise Denied(f"{service} refused the credentials (HTTP {status}).", detail=detail)
-        if status == 404:
-            raise NotSupported(f"{service} has no such resource (HTTP 404).", detail=detail)
-        if 400 <= status < 500:
-            raise Rejected(f"{service} refused the request (HTTP {status}).", detail=detail)
-        raise Unexpected(f"{service} answered HTTP {status}.", detail=detail)
+    detail = f"HTTP {status} {response.request.method} {response.url.path}: {response.text[:400]}"
+    error: AdapterError
+    if status in (401, 403):
+        error = Denied(f"{service} refused the credentials (HTTP {status}).", detail=detail)
+    elif status == 404:
+        error = NotSupported(f"{service} has no such resource (HTTP 404).", detail=detail)
+    elif 400 <= status < 500:
+        error = Rejected(f"{service} refused the request (HTTP {status}).", detail=detail)
+    else:
+        error = Unexpected(f"{service} answered HTTP {status}.", detail=detail)
+    error.status, error.body = status, response.text
+    return error
+
+
+def _answer(response: httpx.Response, expect: type[Any] | None, service: str) -> Any:
+    if response.status_code >= 300:
+        raise _refusal(response, service)
     if expect is bytes:
         return response.content
     if expect is str:

@@ -61,8 +61,11 @@ def add_world(connection: psycopg.Connection[Any], made: World) -> None:
     """Tenants, agents, usage, and the past of every service."""
     copy(
         connection, "tenants",
-        ("id", "name", "tier_code", "status", "created_at", "lago_customer_id", "keycloak_realm", "somabrain_tenant"),
-        ((one.id, one.name, one.tier, one.status, one.created_at, one.id, None, one.id) for one in made.tenants),
+        ("id", "name", "tier_code", "status", "created_at", "lago_customer_id", "keycloak_realm", "somabrain_tenant",
+         "contact_email"),
+        ((one.id, one.name, one.tier, one.status, one.created_at, one.id, None, one.id,
+          # As in life, some never told where to write to.
+          None if number % 9 == 4 else one.email) for number, one in enumerate(made.tenants)),
     )  # fmt: skip
     copy(
         connection, "agents", ("id", "tenant_id", "name", "created_at"),
@@ -103,7 +106,7 @@ def prepare(server: str, database: str, seed: int | None, today: date, people: I
             made, now = world(seed, today), history.utc_now()
             add_world(connection, made)
             limits.add_overrides(connection, now)
-            columns = ("key", "subject", "hour", "amount", "over", "blocked")
+            columns = ("key", "subject", "hour", "amount", "over", "blocked", "billed", "billed_over")
             copy(connection, "rate_limit_usage", columns, limits.hourly(made, now))
         connection.commit()
     with psycopg.connect(database, autocommit=True) as connection:

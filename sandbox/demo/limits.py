@@ -48,8 +48,11 @@ def add_overrides(connection: psycopg.Connection[Any], now: datetime) -> None:
         )
 
 
-def hourly(made: World, now: datetime) -> Iterator[tuple[str, str, datetime, int, int, int]]:
-    """Rows of rate_limit_usage: the last days' use spread over their hours, sums kept to the unit."""
+def hourly(made: World, now: datetime) -> Iterator[tuple[str, str, datetime, int, int, int, int, int]]:
+    """Rows of rate_limit_usage: the last days' use spread over their hours, sums kept to the unit.
+
+    All of it was billed: the demo's Lago begins with it.
+    """
     first = (now - timedelta(days=HOURLY_DAYS)).date()
     this_hour = now.replace(minute=0, second=0, microsecond=0)
     for row in made.usage:
@@ -62,7 +65,7 @@ def hourly(made: World, now: datetime) -> Iterator[tuple[str, str, datetime, int
         for hour, (amount, over, blocked) in enumerate(zip(*parts, strict=True)):
             at = midnight + timedelta(hours=hour)
             if at < this_hour and (amount or over or blocked):
-                yield row.key, row.tenant_id, at, amount, over, blocked
+                yield row.key, row.tenant_id, at, amount, over, blocked, amount, over
 
 
 def _spread(total: int, weights: list[float]) -> list[int]:

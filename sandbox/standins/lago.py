@@ -26,7 +26,7 @@ from sandbox.standins.lago_seed import seeded_state
 Obj = dict[str, Any]
 VERSION = "v1.51.0"
 MAX_PER_PAGE = 1000
-MAX_EVENTS = 5000
+MAX_EVENTS = 20_000
 AGGREGATIONS = {"count_agg", "sum_agg", "max_agg", "unique_count_agg", "weighted_sum_agg", "latest_agg"}
 
 
@@ -500,28 +500,26 @@ class Lago:
 
     # Events
 
-    def _event(self, given: Any) -> Obj:
+    def _checked_event(self, given: Any) -> Obj:
+        """An event that could be taken, not yet stored. Raises Problem 422."""
         if not isinstance(given, dict):
             raise Problem(400, "param_is_missing")
         needed(given, "transaction_id", "external_subscription_id", "code")
-        known = self.state["events"].get(given["transaction_id"])
-        if known is not None and known["external_subscription_id"] == given["external_subscription_id"]:
-            return known  # idempotent: the same transaction counts once
         moment = make.now()
         if given.get("timestamp") is not None:
             try:
                 moment = make.moment(given["timestamp"])
             except (ValueError, OverflowError, OSError):
                 raise invalid(timestamp="invalid_format") from None
-        properties = given.get("properties") or {}
         metric = self.state["billable_metrics"].get(given["code"])
-        sub = self._running(given["external_subscription_id"])
-        if metric is not None:
+        properties = given.get("properties") or {}
+        if metric is not None and metric["aggregation_type"] not in ("count_agg", "unique_count_agg"):
             try:
-                money.add_usage(self.state, given["external_subscription_id"], metric, moment, properties)
+                float(properties.get(metric.get("field_name"), 0) or 0)
             except (ValueError, TypeError):
                 raise invalid(properties="value_is_not_valid_number") from None
-        made = {
+        sub = self._running(given["external_subscription_id"])
+        return {
             "lago_id": make.ident(),
             "transaction_id": given["transaction_id"],
             "lago_customer_id": None,
@@ -533,15 +531,43 @@ class Lago:
             "properties": properties,
             "created_at": make.stamp(make.now()),
         }
+
+    def _take_events(self, made: list[Obj]) -> dict[int, str]:
+        """Store all of them, or none: the places of those whose transaction their subscription has already."""
         events = self.state["events"]
-        events[made["transaction_id"]] = made
+        names = [f"{one['external_subscription_id']}|{one['transaction_id']}" for one in made]
+        faults = {
+            place: "value_already_exist" for place, name in enumerate(names) if name in events or name in names[:place]
+        }
+        if faults:
+            return faults
+        for name, one in zip(names, made, strict=True):
+            events[name] = one
+            metric = self.state["billable_metrics"].get(one["code"])
+            if metric is not None:  # an event of an unknown metric is taken and counts for nothing
+                at = make.parse(one["timestamp"])
+                money.add_usage(self.state, one["external_subscription_id"], metric, at, one["properties"])
+            sums = self.state.setdefault("event_sums", {}).setdefault(one["external_subscription_id"], {})
+            entry = sums.setdefault(one["code"], {"events": 0})
+            entry["events"] += 1
+            for field, value in one["properties"].items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    entry[field] = entry.get(field, 0) + value
         while len(events) > MAX_EVENTS:
             del events[next(iter(events))]
         self.standin.changed()
-        return made
+        return {}
+
+    def sums(self) -> dict[tuple[str, str], Obj]:
+        """What events taken since the first start add up to, by subscription and code: their number and properties."""
+        kept = self.state.get("event_sums", {})
+        return {(sub, code): dict(entry) for sub, codes in kept.items() for code, entry in codes.items()}
 
     async def create_event(self, request: Request) -> Response:
-        return JSONResponse({"event": self._event(await body_of(request, "event"))})
+        made = self._checked_event(await body_of(request, "event"))
+        if self._take_events([made]):
+            raise invalid(transaction_id="value_already_exist")
+        return JSONResponse({"event": made})
 
     async def create_events(self, request: Request) -> Response:
         try:
@@ -550,7 +576,21 @@ class Lago:
             raise Problem(400, "param_is_missing") from None
         if not isinstance(given, list) or not 0 < len(given) <= 100:
             raise Problem(422, "validation_errors", {"events": ["too_many_events" if given else "no_events"]})
-        return JSONResponse({"events": [self._event(item) for item in given]})
+        made: list[Obj] = []
+        faults: Obj = {}
+        for place, one in enumerate(given):
+            try:
+                made.append(self._checked_event(one))
+            except Problem as problem:
+                if problem.status != 422:
+                    raise
+                faults[str(place)] = problem.body["error_details"]
+        if not faults:
+            taken = self._take_events(made)
+            faults = {str(place): {"transaction_id": [why]} for place, why in taken.items()}
+        if faults:
+            raise Problem(422, "validation_errors", faults)
+        return JSONResponse({"events": made})
 
     async def events(self, request: Request) -> Response:
         asked = request.query_params
@@ -564,7 +604,11 @@ class Lago:
         return page(request, "events", found)
 
     async def event(self, request: Request) -> Response:
-        return JSONResponse({"event": one(self.state["events"], request.path_params["key"], "event")})
+        key = request.path_params["key"]
+        found = next((e for e in self.state["events"].values() if e["transaction_id"] == key), None)
+        if found is None:
+            raise Problem(404, "event_not_found")
+        return JSONResponse({"event": found})
 
     # Analytics
 

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 Obj = dict[str, Any]
 
 METRICS = {
-    "api_calls": ("API calls", "calls"),
-    "voice_minutes": ("Voice minutes past the limit", "minutes"),
-    "llm_tokens": ("LLM tokens past the limit", "tokens"),
-    "file_uploads": ("File uploads", "files"),
-    "memory_queries": ("Memory queries", "queries"),
+    "api_calls": ("API calls", "units"),
+    "voice_minutes": ("Voice minutes past the limit", "over"),
+    "llm_tokens": ("LLM tokens past the limit", "over"),
+    "file_uploads": ("File uploads", "units"),
+    "memory_queries": ("Memory queries", "units"),
 }
-"""Billable metrics by code: name, and the event property that is summed."""
+"""Billable metrics by code: name, and which property of the console's usage events is summed."""
 
 
 def seeded_state(world: World) -> Obj:

@@ -265,16 +265,19 @@ def test_events_are_idempotent_and_change_usage(lago: Served) -> None:
         return float(line.units), line.events_count
 
     units, events = used()
-    event = Event(transaction_id="t1", external_subscription_id=sub, code="api_calls", properties={"calls": 12.5})
-    for _ in range(3):
-        assert lago.client.events.create(event).transaction_id == "t1"
+    event = Event(transaction_id="t1", external_subscription_id=sub, code="api_calls", properties={"units": 12.5})
+    assert lago.client.events.create(event).transaction_id == "t1"
+    for _ in range(2):
+        with pytest.raises(LagoApiError) as known:
+            lago.client.events.create(event)
+        assert known.value.response["error_details"] == {"transaction_id": ["value_already_exist"]}
     assert used() == (units + 12.5, events + 1)
     many = [
         Event(
             transaction_id=f"b{i}",
             external_subscription_id=sub,
             code="api_calls",
-            properties={"calls": 1},
+            properties={"units": 1},
             timestamp=int(datetime.now(UTC).timestamp()),
         )
         for i in range(5)
@@ -283,7 +286,21 @@ def test_events_are_idempotent_and_change_usage(lago: Served) -> None:
     assert used()[0] == units + 17.5
     listed = lago.http.get("/events", params={"code": "api_calls", "external_subscription_id": sub}).json()
     assert listed["meta"]["total_count"] == 6
-    assert lago.client.events.find("t1").properties == {"calls": 12.5}
+    assert lago.client.events.find("t1").properties == {"units": 12.5}
+    # A batch is taken whole or not at all; what is wrong is named by its place, faults before duplicates.
+    new = {"transaction_id": "new", "external_subscription_id": sub, "code": "api_calls", "properties": {"units": 3}}
+    known_one = {**new, "transaction_id": "t1"}
+    for batch, faults in (
+        ([new, known_one], {"1": {"transaction_id": ["value_already_exist"]}}),
+        ([known_one, {**new, "timestamp": "noon"}], {"1": {"timestamp": ["invalid_format"]}}),
+    ):
+        answer = lago.http.post("/events/batch", json={"events": batch})
+        assert (answer.status_code, answer.json()["error_details"]) == (422, faults)
+    assert used()[0] == units + 17.5
+    # The same transaction of another subscription is another event.
+    other = {**new, "transaction_id": "t1", "external_subscription_id": subscription_of(demo().tenants[3].id)}
+    assert lago.http.post("/events/batch", json={"events": [new, other]}).status_code == 200
+    assert used()[0] == units + 20.5
 
 
 def test_past_usage(lago: Served) -> None:
@@ -352,7 +369,7 @@ def test_the_organization(lago: Served) -> None:
                     "code": "api_calls",
                     "transaction_id": "n",
                     "external_subscription_id": "sub_acme",
-                    "properties": {"calls": "many"},
+                    "properties": {"units": "many"},
                 }
             },
             422,
