@@ -11,6 +11,7 @@ from sqlalchemy import select, text
 from models import AuditEntry, AuditHead
 from operations import access, change
 from operations.access import Actor, Permission
+from operations.database import Database
 from operations.platform import Platform
 
 LIMIT = 500
@@ -69,12 +70,17 @@ def _entry(row: AuditEntry) -> Entry:
 
 
 def verify_chain(platform: Platform) -> Chain:
+    """``verify`` of the console's own record."""
+    return verify(platform.database)
+
+
+def verify(database: Database) -> Chain:
     """Read the whole record in batches and recompute every hash, up to the end of the chain.
 
     Finds altered, removed, inserted and cut-off entries. Raises StoreUnavailable.
     """
     previous, last, checked = "0" * 64, 0, 0
-    with platform.database.session(seconds=120) as session:
+    with database.session(seconds=120) as session:
         session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
         head = session.scalars(select(AuditHead)).one_or_none()
         if head is None:

@@ -29,6 +29,7 @@ _SCHEMES = {
     "database_url": ("postgresql://", "postgres://", "postgresql+psycopg://"),
     "redis_url": ("redis://", "rediss://", "unix://"),
 }
+_SCHEMES["backup_scratch_url"] = _SCHEMES["database_url"]
 
 
 class SettingsError(Exception):
@@ -67,6 +68,18 @@ class Settings(BaseSettings):
     probe_deadline_seconds: float = Field(
         3.0, ge=0.5, le=30, description="Total deadline of one round of probes, in seconds"
     )
+    backup_bucket: str = Field("pilothouse-backups", description="Bucket for backups, made if it is not there")
+    backup_keep_daily: int = Field(7, ge=1, le=366, description="Days of which the last backup is kept")
+    backup_keep_weekly: int = Field(5, ge=0, le=520, description="Weeks of which the last backup is kept")
+    backup_keep_monthly: int = Field(12, ge=0, le=120, description="Months of which the last backup is kept")
+    backup_scratch_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL on which backups are proved, by restoring them into a database of their own; "
+        "the console's own server if not set",
+    )
+    postgresql_tools: str | None = Field(
+        None, description="Folder of `pg_dump` and `pg_restore`; those on the PATH if not set"
+    )
     sandbox_control_url: str | None = Field(
         None, description="Fault control of a sandbox; its presence marks a sandbox"
     )
@@ -95,12 +108,12 @@ class Settings(BaseSettings):
             Fernet(key)
         return value
 
-    @field_validator("database_url", "redis_url")
+    @field_validator("database_url", "redis_url", "backup_scratch_url")
     @classmethod
-    def _engines_are_addressed(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _engines_are_addressed(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         # Said here, where the value stays hidden: the libraries would print it with its password.
         schemes = _SCHEMES[info.field_name or ""]
-        if not value.get_secret_value().startswith(schemes):
+        if value is not None and not value.get_secret_value().startswith(schemes):
             raise ValueError(f"must begin with {' or '.join(schemes)}")
         return value
 

