@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -18,8 +18,8 @@ from adapters.core.errors import Denied, Rejected, TimedOut, Unexpected
 from adapters.core.http import NotSupported, request
 from adapters.core.http import client as http_client
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, utcnow
-from adapters.keycloak_admin import Admin, records
-from adapters.keycloak_admin.records import LoginFailure, Realm, UserSession
+from adapters.keycloak_admin import Admin, groups, records
+from adapters.keycloak_admin.records import Group, LoginFailure, Realm, UserSession
 
 T = TypeVar("T")
 MAX_REALMS = 10
@@ -184,6 +184,23 @@ class Keycloak(Adapter[KeycloakConfig]):
         path = f"/{quote(realm or self.config.realm, safe='')}/events"
         rows: list[Any] = self._admin.get(path, list, type="LOGIN_ERROR", dateFrom=day, first=0, max=limit)
         return tuple(one for one in map(records.failure, rows[:limit]) if one.at >= since)
+
+    def group(self, name: str) -> Group | None:
+        """The top-level group of the configured realm with this name; None where there is none.
+
+        Raises AdapterError.
+        """
+        return groups.find(self._admin, self.config.realm, name)
+
+    def make_group(self, name: str, attributes: Mapping[str, str]) -> bool:
+        """Have a top-level group with at least these attributes; False where it was there. Raises AdapterError."""
+        with deadline():
+            return groups.make(self._admin, self.config.realm, name, attributes)
+
+    def delete_group(self, name: str) -> bool:
+        """Delete a top-level group; its members stay. False where there is none. Raises AdapterError."""
+        with deadline():
+            return groups.delete(self._admin, self.config.realm, name)
 
     def close(self) -> None:
         """Close the client and forget the token."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import httpx
@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr
 from adapters import qdrant_records as records
 from adapters.core.adapter import Adapter, ServiceConfig
 from adapters.core.deadline import deadline
-from adapters.core.errors import Denied, TimedOut, Unexpected
+from adapters.core.errors import Denied, Rejected, TimedOut, Unexpected
 from adapters.core.http import NotSupported, request
 from adapters.core.http import client as http_client
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit
@@ -22,6 +22,8 @@ from adapters.qdrant_records import Collection, Collections, Telemetry, Traffic
 
 MAX_COLLECTIONS = 200
 SETTINGS_COLLECTIONS = 20
+WRITE_SECONDS = 10.0
+"""Making or deleting a collection is agreed on by the whole cluster: longer than a question."""
 
 
 class QdrantConfig(ServiceConfig):
@@ -31,6 +33,12 @@ class QdrantConfig(ServiceConfig):
         None, title="Address", description="https://host:port of the REST API.", json_schema_extra={"required": True}
     )
     api_key: SecretStr | None = Field(None, title="API key", description="Not needed where Qdrant asks for none.")
+    vector_size: int = Field(
+        1536, title="Vector size", description="Dimensions of a new tenant's collection.", ge=1, le=65_535
+    )
+    vector_distance: Literal["Cosine", "Euclid", "Dot", "Manhattan"] = Field(
+        "Cosine", title="Distance", description="How vectors of a new tenant's collection are compared."
+    )
 
 
 class Qdrant(Adapter[QdrantConfig]):
@@ -151,6 +159,51 @@ class Qdrant(Adapter[QdrantConfig]):
                 found.append(records.read(partial(records.collection, name), row, "a collection"))
         total = len(names) - gone
         return Collections(tuple(found), total, truncated=len(found) < total)
+
+    def has_collection(self, name: str) -> bool:
+        """Whether a collection exists. Raises AdapterError."""
+        path = f"/collections/{quote(name, safe='')}"
+        try:
+            return records.read(lambda row: bool(row["exists"]), self._get(f"{path}/exists"), "a collection")
+        except NotSupported:
+            pass  # servers before 1.8 do not know the question: the collection itself answers
+        try:
+            self._get(path)
+        except NotSupported:
+            return False
+        return True
+
+    def create_collection(self, name: str) -> bool:
+        """Create a collection of the configured size and distance; False where it is there already, as it is.
+
+        Raises AdapterError.
+        """
+        vectors = {"size": self.config.vector_size, "distance": self.config.vector_distance}
+        with deadline(WRITE_SECONDS):
+            if self.has_collection(name):
+                return False
+            try:
+                self._write("PUT", name, json={"vectors": vectors})
+            except Rejected:
+                # Made by another at the same moment: versions differ in the status, not in the outcome.
+                if not self.has_collection(name):
+                    raise
+                return False
+        return True
+
+    def delete_collection(self, name: str) -> bool:
+        """Delete a collection and every vector in it; False where there is none. Raises AdapterError."""
+        try:
+            return self._write("DELETE", name) is True
+        except NotSupported:
+            return False
+
+    def _write(self, method: str, name: str, **kw: Any) -> Any:
+        path = f"/collections/{quote(name, safe='')}"
+        body = request(self._http, method, path, expect=dict, service="Qdrant", seconds=WRITE_SECONDS, **kw)
+        if not isinstance(body.get("result"), bool):
+            raise Unexpected("Qdrant answered JSON of an unexpected shape.", detail=str(body)[:300])
+        return body["result"]
 
     def close(self) -> None:
         """Close the client."""

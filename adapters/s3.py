@@ -17,12 +17,13 @@ from botocore.parsers import ResponseParserError
 from pydantic import Field, SecretStr
 
 from adapters.core.adapter import Adapter, ServiceConfig
-from adapters.core.deadline import deadline
-from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unexpected, Unreachable
+from adapters.core.deadline import DEFAULT_SECONDS, deadline
+from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unconfigured, Unexpected, Unreachable
 from adapters.core.http import client as http_client
 from adapters.core.http import request
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit, utcnow
 from adapters.core.redact import redact
+from adapters.s3_client import policy, prefix
 from adapters.s3_client.objects import Objects
 from adapters.s3_client.session import BoundedSession
 from adapters.s3_client.usage import Bucket, Usage, total
@@ -33,6 +34,7 @@ COUNT_PAGES = 50
 COUNT_SECONDS = 30.0
 FIRST_WAIT_S = 0.5
 BUCKETS_SHOWN = 200
+WRITE_SECONDS = 10.0
 MINIO_METRICS = "/minio/v2/metrics/cluster"
 
 
@@ -47,6 +49,14 @@ class S3Config(ServiceConfig):
     region: str = Field("us-east-1", title="Region")
     bucket: str | None = Field(
         None, title="Bucket", description="The platform's bucket; all that the key sees if not set."
+    )
+    tenant_principal: str | None = Field(
+        None,
+        title="Who works with tenants' files",
+        description=(
+            "ARN that the bucket's policy gives a tenant's prefix to. {tenant} stands for the tenant's id; without it, "
+            "one statement serves every tenant by the principal's tag tenant. No policy if not set."
+        ),
     )
 
 
@@ -175,6 +185,63 @@ class S3(Adapter[S3Config]):
             waiting.wait(FIRST_WAIT_S)
         return self._usage
 
+    def put_object(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> None:
+        """Store a small object in the configured bucket. Raises AdapterError."""
+        with self._asking() as client:
+            client.put_object(Bucket=self._bucket(), Key=key, Body=body, ContentType=content_type)
+
+    def has_object(self, key: str) -> bool:
+        """Whether the configured bucket has an object. Raises AdapterError."""
+        with self._asking() as client:
+            try:
+                client.head_object(Bucket=self._bucket(), Key=key)
+            except ClientError as error:
+                # A HEAD has no body, so a missing bucket looks alike: the bucket itself tells them apart.
+                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 404:
+                    raise
+                client.head_bucket(Bucket=self._bucket())
+                return False
+        return True
+
+    def has_objects(self, below: str) -> bool:
+        """Whether the configured bucket has anything below a prefix. Raises AdapterError."""
+        with self._asking() as client:
+            return not prefix.empty(client, self._bucket(), below)
+
+    def delete_some(self, below: str) -> int:
+        """Delete the first 500 objects below a prefix, in every version; how many. Ask again until it is 0.
+
+        Raises AdapterError, Rejected where the storage keeps an object.
+        """
+        with self._asking(WRITE_SECONDS) as client:
+            return prefix.delete_batch(client, self._bucket(), below)
+
+    def policy_statement(self, sid: str) -> dict[str, Any] | None:
+        """One statement of the bucket's policy; None where there is none with this Sid. Raises AdapterError."""
+        with self._asking() as client:
+            return policy.statement(policy.read(client, self._bucket()), sid)
+
+    def put_policy_statement(self, statement: dict[str, Any]) -> bool:
+        """Have a statement in the bucket's policy, known by its Sid; whether anything changed.
+
+        Reads and writes the whole policy: callers take turns. Raises AdapterError.
+        """
+        with self._asking(WRITE_SECONDS) as client:
+            return policy.put(client, self._bucket(), statement)
+
+    def remove_policy_statement(self, sid: str) -> bool:
+        """Take a statement out of the bucket's policy; whether it was there. Callers take turns.
+
+        Raises AdapterError.
+        """
+        with self._asking(WRITE_SECONDS) as client:
+            return policy.remove(client, self._bucket(), sid)
+
+    def _bucket(self) -> str:
+        if not self.config.bucket:
+            raise Unconfigured("No bucket is set: set PILOTHOUSE_S3_BUCKET.", missing=("PILOTHOUSE_S3_BUCKET",))
+        return self.config.bucket
+
     def close(self) -> None:
         """Stop counting and close the client."""
         self._stop.set()
@@ -227,10 +294,10 @@ class S3(Adapter[S3Config]):
         return Usage(size_bytes, number, complete, "listing", _now(), tuple(counted))
 
     @contextmanager
-    def _asking(self) -> Iterator[Any]:
+    def _asking(self, seconds: float = DEFAULT_SECONDS) -> Iterator[Any]:
         """The boto3 client, for a block within one deadline; its errors leave as AdapterError."""
         config = self.config
-        with deadline():
+        with deadline(seconds):
             with self._making:
                 client = self._client
             try:

@@ -19,6 +19,8 @@ from adapters.core.errors import Denied, Rejected, Unexpected
 from adapters.core.http import NotSupported, request
 from adapters.core.http import client as http_client
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit
+from adapters.somabrain_client import tenants
+from adapters.somabrain_client.tenants import BrainTenant
 from adapters.somabrain_records import OutboxEvent, Report, RetentionPolicy, Sleep
 
 ITEMS = "somabrain_memory_items"
@@ -39,6 +41,9 @@ class SomaBrainConfig(ServiceConfig):
     )
     api_key: SecretStr | None = Field(None, title="API key", description="Sent as a bearer token.")
     prefix: str = Field("", title="Path prefix", description="Where a gateway puts the API, such as /brain.")
+    tenant_tier: str | None = Field(
+        None, title="Tier of new tenants", description="A tier's slug at SomaBrain; the tenant's own tier if not set."
+    )
 
 
 class SomaBrain(Adapter[SomaBrainConfig]):
@@ -158,6 +163,22 @@ class SomaBrain(Adapter[SomaBrainConfig]):
             return request(self._http, "GET", path, expect=list, service="SomaBrain", params=params)
         except NotSupported:
             return None
+
+    def tenant(self, slug: str) -> BrainTenant | None:
+        """A tenant of SomaBrain's register; None where there is none.
+
+        Raises AdapterError, NotSupported where this SomaBrain keeps no register.
+        """
+        return tenants.find(self._http, slug)
+
+    def create_tenant(self, slug: str, *, name: str, tier: str, email: str) -> BrainTenant:
+        """Register a tenant, or find the one there is. Raises AdapterError, NotSupported without a register."""
+        tier = self.config.tenant_tier or tier
+        return tenants.create(self._http, slug, name=name, tier=tier, email=email)
+
+    def delete_tenant(self, ident: str) -> bool:
+        """Delete a tenant by SomaBrain's id, with its memories; False where there is none. Raises AdapterError."""
+        return tenants.delete(self._http, ident)
 
     def close(self) -> None:
         """Close the client."""

@@ -59,9 +59,9 @@ def deliver(platform: Platform, messages: Sequence[outbox.Message]) -> None:
         )  # fmt: skip
 
 
-def owe_tier(door: change.Door, version: int, tenant: str, tier: str) -> None:
-    """Owe Redis the tier a tenant is on now, as ``version`` of all tenants' tiers."""
-    payload = {"key": keys.TENANTS, "version": version, "overrides": {tenant: {"tier": tier}}}
+def owe_tier(door: change.Door, version: int, tenant: str, tier: str | None) -> None:
+    """Owe Redis the tier a tenant is on now, None for a tenant that is no more, as ``version`` of all tiers."""
+    payload = {"key": keys.TENANTS, "version": version, "overrides": {tenant: {"tier": tier} if tier else None}}
     door.publish(TOPIC, keys.TENANTS, payload)
 
 

@@ -72,6 +72,7 @@ def configuration(
             "secret_key": secrets["s3_secret_key"],
             "region": "us-east-1",
             "bucket": "pilothouse-uploads",
+            "tenant_principal": "arn:aws:iam::123456789012:role/tenant-{tenant}",
         },
         "smtp": {
             "host": "127.0.0.1",

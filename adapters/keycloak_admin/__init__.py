@@ -1,4 +1,4 @@
-"""The Admin REST API of Keycloak: a service account's token, kept and renewed, and bounded reads."""
+"""The Admin REST API of Keycloak: a service account's token, kept and renewed, and bounded calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MARGIN_SECONDS = 30.0
 
 
 class Admin:
-    """Reads of one Keycloak as one service account. Makes no call before it is asked."""
+    """Calls to one Keycloak as one service account. Makes none before it is asked."""
 
     def __init__(self, http: httpx.Client, realm: str, client_id: str | None, secret: SecretStr | None) -> None:
         self._http, self._realm, self._client_id, self._secret = http, realm, client_id, secret
@@ -26,26 +26,29 @@ class Admin:
 
     def get(self, path: str, expect: type[T], **params: Any) -> T:
         """GET below ``/admin/realms``. A token refused is fetched anew, once. Raises AdapterError."""
+        answer: T = self._ask("GET", path, expect=expect, params=params)
+        return answer
+
+    def write(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        """POST, PUT or DELETE below ``/admin/realms``, with a JSON body. Raises AdapterError, NotSupported for 404."""
+        self._ask(method, path, expect=bytes, **({} if body is None else {"json": body}))
+
+    def _ask(self, method: str, path: str, **kw: Any) -> Any:
         kept = self._token
         try:
-            return self._read(path, expect, params)
+            return self._send(method, path, kw)
         except Denied as error:
-            # Only a kept token can be stale: one just fetched and refused stays refused.
+            # Only a kept token can be stale: one just fetched and refused stays refused. What was refused
+            # was not done, so a change may be sent again.
             if kept is None or "HTTP 401" not in error.detail:
                 raise
             self._token = None
-        return self._read(path, expect, params)
+        return self._send(method, path, kw)
 
-    def _read(self, path: str, expect: type[T], params: dict[str, Any]) -> T:
+    def _send(self, method: str, path: str, kw: dict[str, Any]) -> Any:
         headers = {"authorization": f"Bearer {self._bearer()}"}
         return request(
-            self._http,
-            "GET",
-            f"/admin/realms{path}",
-            expect=expect,
-            service="Keycloak's Admin API",
-            params=params,
-            headers=headers,
+            self._http, method, f"/admin/realms{path}", service="Keycloak's Admin API", headers=headers, **kw
         )
 
     def _bearer(self) -> str:

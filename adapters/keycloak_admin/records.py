@@ -53,6 +53,15 @@ class LoginFailure:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A top-level group; of attributes with several values only the first."""
+
+    id: str
+    name: str
+    attributes: Mapping[str, str]
+
+
 def wrong(what: str, row: object) -> Unexpected:
     """The error for an answer that is JSON and not what was asked for."""
     return Unexpected(f"Keycloak answered {what} in an unexpected shape.", detail=str(row)[:300])
@@ -135,6 +144,16 @@ def failure(row: object) -> LoginFailure:
         client=_text(one.get("clientId")),
         error=_text(one.get("error")),
     )
+
+
+def group(row: object) -> Group:
+    """Read one group. Raises Unexpected."""
+    one = _dict(row)
+    if not all(isinstance(one.get(name), str) and one[name] for name in ("id", "name")):
+        raise wrong("a group", row)
+    values = _dict(one.get("attributes"))
+    first = {str(name): str(told[0]) for name, told in values.items() if isinstance(told, list) and told}
+    return Group(one["id"], one["name"], first)
 
 
 _SETTINGS: tuple[tuple[str, str, str, Unit], ...] = (

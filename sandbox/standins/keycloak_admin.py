@@ -430,15 +430,39 @@ async def count_groups(request: Request, realm: Realm) -> Response:
 
 @admin("manage-users")
 async def create_group(request: Request, realm: Realm) -> Response:
-    name = (await body(request)).get("name")
+    given = await body(request)
+    name = given.get("name")
     if not isinstance(name, str) or not name:
         raise Failure(400, "Group name is missing", "errorMessage")
     if any(g["name"] == name for g in realm["groups"].values()):
         raise Failure(409, f"Top level group named '{name}' already exists.", "errorMessage")
     ident = str(uuid.uuid4())
-    realm["groups"][ident] = {"id": ident, "name": name, "path": f"/{name}", "attributes": {}, "subGroups": []}
+    realm["groups"][ident] = {
+        "id": ident,
+        "name": name,
+        "path": f"/{name}",
+        "attributes": _attributes(given),
+        "subGroups": [],
+    }
     standin(request).changed()
     return created(request, ident)
+
+
+def _attributes(given: dict[str, Any]) -> dict[str, list[str]]:
+    """Attributes of a group: each a list of texts."""
+    found = given.get("attributes") or {}
+    if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):
+        raise Failure(400, "unknown_error")
+    return {str(key): [str(one) for one in value] for key, value in found.items()}
+
+
+@admin("view-users", "manage-users", "query-groups")
+async def group_by_path(request: Request, realm: Realm) -> Response:
+    path = "/" + request.path_params["path"].strip("/")
+    found = next((g for g in realm["groups"].values() if g["path"] == path), None)
+    if found is None:
+        raise Failure(404, "Group path does not exist")
+    return JSONResponse(found)
 
 
 @admin("view-users", "manage-users")
@@ -460,10 +484,13 @@ async def change_group(request: Request, realm: Realm) -> Response:
             if ident in user["_groups"]:
                 user["_groups"].remove(ident)
     else:
-        name = (await body(request)).get("name")
+        given = await body(request)
+        name = given.get("name")
         if not isinstance(name, str) or not name:
             raise Failure(400, "Group name is missing", "errorMessage")
         realm["groups"][ident].update(name=name, path=f"/{name}")
+        if "attributes" in given:
+            realm["groups"][ident]["attributes"] = _attributes(given)
     standin(request).changed()
     return Response(status_code=NOTHING)
 
@@ -679,6 +706,7 @@ ROUTES = [
     Route(f"{_R}/groups", groups),
     Route(f"{_R}/groups", create_group, methods=["POST"]),
     Route(f"{_R}/groups/count", count_groups),
+    Route(f"{_R}/group-by-path/{{path:path}}", group_by_path),
     Route(f"{_R}/groups/{{group}}", one_group),
     Route(f"{_R}/groups/{{group}}", change_group, methods=["PUT", "DELETE"]),
     Route(f"{_R}/groups/{{group}}/members", group_members),

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from sandbox.people import Person
 from sandbox.standins import Host
-from sandbox.standins.somabrain_state import ACTIONS, BRAIN_MODES, SLEEP_STATES, STATUSES, Brain
+from sandbox.standins.somabrain_state import ACTIONS, BRAIN_MODES, RPM, SLEEP_STATES, STATUSES, Brain
 
 MAX_TTL_SECONDS = 3600
 MAX_OUTBOX = 500
@@ -321,6 +321,70 @@ async def rate_limits(request: Request) -> Response:
     )
 
 
+# ---- the register of tenants ----
+
+
+def _registered(state: dict[str, Any], slug: str) -> dict[str, Any]:
+    found, about = state["tenants"][slug], state.setdefault("register", {}).get(slug, {})
+    return {
+        "id": slug,
+        "name": about.get("name", slug),
+        "slug": slug,
+        "status": "active",
+        "tier_name": found["tier"].capitalize(),
+        "tier_slug": found["tier"],
+        "admin_email": about.get("email"),
+        "created_at": about.get("created_at", "2025-01-01T00:00:00+00:00"),
+    }
+
+
+async def register(request: Request) -> Response:
+    """Tenants by page, and a new one."""
+    found = brain(request)
+    known = found.state["tenants"]
+    if request.method == "GET":
+        page, size = whole(request, "page", 1, 1, 10**6), whole(request, "page_size", 20, 1, 1000)
+        rows = [_registered(found.state, slug) for slug in sorted(known)[(page - 1) * size : page * size]]
+        return JSONResponse({"tenants": rows, "total": len(known), "page": page, "page_size": size})
+    given = await body_of(request)
+    for name in ("name", "slug", "admin_email"):
+        if not isinstance(given.get(name), str):
+            raise Refusal(422, [{"loc": ["body", "data", name], "msg": "Field required", "type": "missing"}])
+    slug, tier = given["slug"], given.get("tier_slug", "free")
+    if tier not in RPM:
+        raise Refusal(400, f"Unknown tier: {tier}")
+    if slug in known:
+        raise Refusal(400, f"Slug already exists: {slug}")
+    known[slug] = {
+        "tier": tier,
+        "agents": 0,
+        "max_agents": 0,
+        "items": 0,
+        "wm": 0,
+        "rpm": RPM[tier],
+        "requests": 0,
+    }
+    about = {"name": given["name"], "email": given["admin_email"], "created_at": datetime.now(UTC).isoformat()}
+    found.state.setdefault("register", {})[slug] = about
+    found.changed()
+    return JSONResponse(_registered(found.state, slug))
+
+
+async def registered(request: Request) -> Response:
+    """One tenant; deleting it forgets everything of it."""
+    found, slug = brain(request), request.path_params["tenant"]
+    _known(request)
+    if request.method == "GET":
+        return JSONResponse(_registered(found.state, slug))
+    hard = request.query_params.get("hard_delete", "false").lower() == "true"
+    if hard:
+        for part in ("tenants", "register", "retention", "sleep"):
+            found.state.setdefault(part, {}).pop(slug, None)
+        found.state["outbox"] = [one for one in found.state["outbox"] if one["tenant_id"] != slug]
+        found.changed()
+    return JSONResponse({"status": "deleted" if hard else "disabled", "tenant_id": slug})
+
+
 Work = Callable[[Request], Awaitable[Response]]
 
 
@@ -368,6 +432,8 @@ def _routes(key: str) -> list[Route]:
         route(f"{retention}/policies/{{policy}}", policy, "GET", "PATCH"),
         route(f"{retention}/cleanup/preview", cleanup_preview),
         route(f"{retention}/cleanup/run", cleanup_run, "POST"),
+        route("/api/aaas/tenants", register, "GET", "POST"),
+        route("/api/aaas/tenants/{tenant}", registered, "GET", "DELETE"),
         route("/api/quotas/{tenant}/status", quotas),
         route("/api/rate-limits/{tenant}/status", rate_limits),
     ]

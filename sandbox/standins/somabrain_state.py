@@ -38,7 +38,7 @@ RETENTION = (
     ("sessions", 30, "delete"),
     ("notifications", 60, "delete"),
 )
-_RPM = {"free": 60, "starter": 300, "team": 1200, "enterprise": 6000}
+RPM = {"free": 60, "starter": 300, "team": 1200, "enterprise": 6000}
 _ERRORS = ("memory service answered 503", "connection reset by peer", "vector store timed out after 5.0 s")
 
 
@@ -94,7 +94,7 @@ class Brain(Standin):
                 "max_agents": int(allowed) if allowed is not None else 0,
                 "items": agents * pick.randrange(60, 260),
                 "wm": sum(pick.randrange(12, 52) for _ in range(agents)),
-                "rpm": _RPM.get(tenant.tier, 100),
+                "rpm": RPM.get(tenant.tier, 100),
                 "requests": pick.randrange(0, 40),
             }
         state["runs"] = {"nrem": pick.randrange(180, 260), "rem": pick.randrange(120, 180)}

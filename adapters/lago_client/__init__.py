@@ -1,0 +1,1 @@
+"""What the Lago adapter changes at Lago, by subject."""

@@ -1,0 +1,1 @@
+"""What the SomaBrain adapter changes at SomaBrain, by subject."""

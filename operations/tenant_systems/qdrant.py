@@ -1,0 +1,44 @@
+"""A tenant's vectors: one collection of its own."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from adapters.qdrant import Qdrant
+from operations.platform import Platform
+from operations.tenant_systems.system import Made, Progress, System, TenantSpec, not_configured, silent
+
+
+def collection(tenant_id: str) -> str:
+    """Name of a tenant's collection."""
+    return f"tenant_{tenant_id}"
+
+
+class QdrantSystem(System):
+    """The collection ``tenant_{id}``, of the size and distance that the Qdrant page configures."""
+
+    name = "qdrant"
+    title = "Qdrant"
+
+    def make(self, platform: Platform, tenant: TenantSpec) -> Made:
+        """Create the collection unless it is there."""
+        adapter = _adapter(platform)
+        if adapter.config.missing():
+            return not_configured(self.title)
+        name = collection(tenant.tenant)
+        created = adapter.create_collection(name)
+        return Made(name, f"Collection {name}" + ("." if created else " was there already."))
+
+    def remove(self, platform: Platform, tenant_id: str, progress: Progress = silent) -> bool:
+        """Delete the collection with everything in it."""
+        adapter = _adapter(platform)
+        return not adapter.config.missing() and adapter.delete_collection(collection(tenant_id))
+
+    def present(self, platform: Platform, tenant_id: str) -> bool:
+        """Whether the collection exists."""
+        adapter = _adapter(platform)
+        return not adapter.config.missing() and adapter.has_collection(collection(tenant_id))
+
+
+def _adapter(platform: Platform) -> Qdrant:
+    return cast(Qdrant, platform.adapters["qdrant"])
