@@ -57,7 +57,8 @@ def recorded(
     try:
         yield record
     except AdapterError as error:
-        _late(lambda: keep(record.before, {"outcome": f"failed: {error.sentence}"}), action, subject)
+        words = error.sentence
+        _late(lambda: keep(record.before, {"outcome": f"failed: {words}"}), action, subject)
         raise
     except (change.Conflict, change.Invalid, change.NotFound) as error:
         words = str(error)

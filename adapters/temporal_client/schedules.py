@@ -186,10 +186,19 @@ async def update(
         if answer is None:
             return None
         if answer.conflict_token != token:
-            now = answer.schedule
-            same = now.state == schedule.state and now.action == schedule.action and now.policies == schedule.policies
-            return answer if same and list(now.spec.interval) == list(schedule.spec.interval) else None
+            return answer if _same(answer.schedule, schedule) else None
         await asyncio.sleep(0.05)
+
+
+def _same(now: Wire, sent: Wire) -> bool:
+    """Whether what is stored is what was sent. Crons come back as calendars, and runs left count on by themselves."""
+    stored, wanted = now.state, sent.state
+    return (
+        (stored.paused, stored.notes) == (wanted.paused, wanted.notes)
+        and now.action == sent.action
+        and now.policies == sent.policies
+        and (bool(sent.spec.cron_string) or list(now.spec.interval) == list(sent.spec.interval))
+    )
 
 
 async def patch(client: Client, namespace: str, schedule_id: str, change: SchedulePatch, identity: str) -> None:
