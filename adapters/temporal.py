@@ -30,6 +30,7 @@ from adapters.core.deadline import deadline, remaining
 from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unexpected, Unreachable
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit, utcnow
 from adapters.core.redact import redact
+from adapters.temporal_client import connection, counts, outcomes
 
 T = TypeVar("T")
 WORKERS_ASKED = 1000
@@ -83,6 +84,8 @@ class Temporal(Adapter[TemporalConfig]):
         super().__init__(config)
         self._lock = threading.Lock()
         self._client: Client | None = None
+        self._types: tuple[str, ...] = ()
+        self._memory = outcomes.Memory()
 
     def health(self) -> Health:
         """GetSystemInfo, and that the namespace exists."""
@@ -128,7 +131,6 @@ class Temporal(Adapter[TemporalConfig]):
             )
 
         space, cluster = self.call(ask)
-        keep_days = space.config.workflow_execution_retention_ttl.ToTimedelta().total_seconds() / 86400
         return [
             Setting("server_version", cluster.server_version, group="Cluster"),
             Setting("cluster_name", cluster.cluster_name, group="Cluster"),
@@ -137,7 +139,7 @@ class Temporal(Adapter[TemporalConfig]):
             Setting("history_shards", str(cluster.history_shard_count), group="Cluster"),
             Setting("namespace", space.namespace_info.name, group="Namespace"),
             Setting("description", redact(space.namespace_info.description), group="Namespace"),
-            Setting("retention", f"{keep_days:g} days", group="Namespace",
+            Setting("retention", f"{connection.retention_days(space):g} days", group="Namespace",
                     description="How long closed workflows are kept."),
             Setting("global", "yes" if space.is_global_namespace else "no", group="Namespace"),
             Setting("history_archival", "on" if space.config.history_archival_state == 2 else "off", group="Namespace"),
@@ -168,6 +170,39 @@ class Temporal(Adapter[TemporalConfig]):
             )
 
         return self.call(ask)
+
+    def connection(self) -> connection.Connection:
+        """Who answers, how fast, how many workers poll, what the namespace keeps. Raises AdapterError."""
+
+        async def ask(client: Client) -> connection.Connection:
+            space = await self._namespace(client)
+            (version, took), workers = await asyncio.gather(connection.ping(client), self._workers(client))
+            address, days = self.config.address or "", connection.retention_days(space)
+            return connection.Connection(address, self.config.namespace, version, took, workers, days)
+
+        return self.call(ask)
+
+    def workflow_types(self) -> counts.Types:
+        """Types of the executions the namespace keeps, at most 200. Cheap from the second time on.
+
+        Raises AdapterError.
+        """
+        found = self.call(lambda client: counts.discover(client, self.config.namespace, self._types))
+        self._types = found.names
+        return found
+
+    def type_counts(self, names: Sequence[str], since: datetime | None = None) -> dict[str, counts.TypeCounts]:
+        """Executions of each type by status, of those started at ``since`` or later. Raises AdapterError."""
+        return self.call(lambda client: counts.by_type(client, self.config.namespace, names, since))
+
+    def type_outcomes(self, names: Sequence[str], since: datetime | None = None) -> dict[str, outcomes.TypeOutcome]:
+        """Durations and the last failure of each type, of runs started at ``since`` or later. Raises AdapterError."""
+        space = self.config.namespace
+        return self.call(lambda client: outcomes.by_type(client, space, names, since, self._memory))
+
+    def forget_types(self, names: Sequence[str]) -> None:
+        """Types of which the namespace keeps nothing any more: they are not asked for again until they return."""
+        self._types = tuple(name for name in self._types if name not in set(names))
 
     def call(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Do ``work`` with the client on the shared loop, within the present deadline. Raises AdapterError."""

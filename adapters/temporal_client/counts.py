@@ -1,0 +1,165 @@
+"""How many executions there are, type by type and status by status: what the server does not group by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsRequest, ListWorkflowExecutionsRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from adapters.core.deadline import remaining
+from adapters.temporal_client.executions import Unsearchable, moment, quoted
+
+T = TypeVar("T")
+AT_ONCE = 8
+TYPES_MOST = 200
+FIRST_LOOK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Types:
+    """Names of workflow types in the order they were found; ``more`` when some were left out."""
+
+    names: tuple[str, ...]
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TypeCounts:
+    """Executions of one type by status."""
+
+    running: int = 0
+    untaken: int | None = 0
+    """Of the running ones, those whose first step no worker has done; None where the server cannot tell."""
+    completed: int = 0
+    failed: int = 0
+    timed_out: int = 0
+    canceled: int = 0
+    terminated: int = 0
+    continued: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return (
+            self.running + self.completed + self.failed + self.timed_out + self.canceled + self.terminated
+            + self.continued
+        )  # fmt: skip
+
+
+_FIELDS = {
+    "Running": "running", "Completed": "completed", "Failed": "failed", "TimedOut": "timed_out",
+    "Canceled": "canceled", "Terminated": "terminated", "ContinuedAsNew": "continued",
+}  # fmt: skip
+UNTAKEN = "ExecutionStatus = 'Running' AND BuildIds IS NULL"
+"""The server notes the worker's build at the first workflow task a worker completes, versioned or not."""
+
+
+def of_type(name: str, since: datetime | None, *more: str) -> str:
+    """The query of one type's executions started at ``since`` or later. Raises Unsearchable."""
+    parts = [f"WorkflowType = {quoted(name)}", *more]
+    if since is not None:
+        parts.append(f"StartTime >= {moment(since)}")
+    return " AND ".join(parts)
+
+
+async def discover(client: Client, namespace: str, known: Sequence[str] = (), most: int = TYPES_MOST) -> Types:
+    """Types of the executions the namespace keeps, beginning with those ``known``; at most ``most``.
+
+    The server cannot list types: the newest executions tell most of them, and one question after the other
+    for an execution of none of the types so far tells the rest. Raises RPCError.
+    """
+    found: dict[str, None] = dict.fromkeys(known)
+    odd = False  # a name that cannot be left out of a query hides the types behind it
+    for name in [] if found else await _types(client, namespace, "", FIRST_LOOK):
+        found[name] = None
+    while len(found) < most:
+        usable = _searchable(found)
+        query = f"WorkflowType NOT IN ({', '.join(usable)})" if usable else ""
+        new = [name for name in await _types(client, namespace, query, 1) if name not in found]
+        if not new:
+            odd = len(usable) < len(found)
+            break
+        found[new[0]] = None
+    return Types(tuple(found)[:most], odd or len(found) >= most)
+
+
+async def by_type(
+    client: Client, namespace: str, names: Iterable[str], since: datetime | None = None
+) -> dict[str, TypeCounts]:
+    """Counts of each type, a bounded number of questions at a time. Raises RPCError."""
+
+    async def one(name: str) -> TypeCounts:
+        try:
+            groups = await _grouped(client, namespace, of_type(name, since) + " GROUP BY ExecutionStatus")
+            untaken = await _untaken(client, namespace, of_type(name, since, UNTAKEN)) if groups.get("running") else 0
+        except Unsearchable:
+            return TypeCounts(untaken=None)
+        return TypeCounts(**groups, untaken=untaken)
+
+    return await each(names, one)
+
+
+async def each(names: Iterable[str], work: Callable[[str], Awaitable[T]]) -> dict[str, T]:
+    """``work`` for every name, at most eight at a time; the first failure ends the others."""
+    gate = asyncio.Semaphore(AT_ONCE)
+    wanted = list(dict.fromkeys(names))
+
+    async def gated(name: str) -> T:
+        async with gate:
+            return await work(name)
+
+    tasks = [asyncio.ensure_future(gated(name)) for name in wanted]
+    try:
+        return dict(zip(wanted, await asyncio.gather(*tasks), strict=True))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _types(client: Client, namespace: str, query: str, size: int) -> list[str]:
+    request = ListWorkflowExecutionsRequest(namespace=namespace, page_size=size, query=query)
+    found = await client.workflow_service.list_workflow_executions(request, timeout=left())
+    return [info.type.name for info in found.executions]
+
+
+async def _grouped(client: Client, namespace: str, query: str) -> dict[str, int]:
+    request = CountWorkflowExecutionsRequest(namespace=namespace, query=query)
+    answer = await client.workflow_service.count_workflow_executions(request, timeout=left())
+    found: dict[str, int] = {}
+    for group in answer.groups:
+        field = _FIELDS.get(json.loads(group.group_values[0].data)) if group.group_values else None
+        if field is not None:
+            found[field] = found.get(field, 0) + int(group.count)
+    return found
+
+
+async def _untaken(client: Client, namespace: str, query: str) -> int | None:
+    request = CountWorkflowExecutionsRequest(namespace=namespace, query=query)
+    try:
+        return int((await client.workflow_service.count_workflow_executions(request, timeout=left())).count)
+    except RPCError as error:
+        if error.status is RPCStatusCode.INVALID_ARGUMENT:
+            return None
+        raise
+
+
+def _searchable(names: Iterable[str]) -> list[str]:
+    found = []
+    for name in names:
+        try:
+            found.append(quoted(name))
+        except Unsearchable:
+            continue
+    return found
+
+
+def left() -> timedelta:
+    """What the present deadline leaves for one call, slightly less: the server's own time-out is then the answer."""
+    return timedelta(seconds=max(0.05, remaining() - 0.05))
