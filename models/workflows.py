@@ -13,7 +13,8 @@ from models.base import Base
 class WorkflowSettings(Base):
     """What a workflow type runs with. NULL inherits from the row called ``default``, which says all of them.
 
-    ``max_concurrent`` 0 starts nothing: every new run waits.
+    ``max_concurrent`` 0 starts nothing: every new run waits. Versions come from one sequence, so that a row that was
+    deleted and made again never repeats one.
     """
 
     __tablename__ = "workflow_settings"
@@ -42,7 +43,11 @@ class WorkflowSettings(Base):
 
 
 class WorkflowSlot(Base):
-    """One run that has, or waits for, one of the concurrent places of its type."""
+    """One run that has, or waits for, one of the concurrent places of its type.
+
+    ``run_id`` is the run's original id, which a reset keeps. ``told_at`` is when a run that waited was told that it
+    has its place; ``seen_at`` when Temporal was last asked whether it still runs.
+    """
 
     __tablename__ = "workflow_slots"
     __table_args__ = (
@@ -56,4 +61,5 @@ class WorkflowSlot(Base):
     state: Mapped[str]
     asked_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
     taken_at: Mapped[datetime | None]
+    told_at: Mapped[datetime | None]
     seen_at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))

@@ -40,9 +40,11 @@ CREATE TABLE workflow_slots (
     state text NOT NULL CONSTRAINT ck_workflow_slots_state CHECK (state IN ('waiting', 'running')),
     asked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     taken_at timestamptz,
+    told_at timestamptz,
     seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT pk_workflow_slots PRIMARY KEY (workflow_id, run_id)
 );
+CREATE SEQUENCE workflow_settings_version START 2;
 CREATE INDEX ix_workflow_slots_type ON workflow_slots (type, state, asked_at);
 
 CREATE TABLE mails (
@@ -144,6 +146,7 @@ ALTER TABLE tenants
     DROP COLUMN s3_prefix,
     DROP COLUMN lifecycle;
 ALTER TABLE rate_limit_usage DROP COLUMN billed, DROP COLUMN billed_over;
+DROP SEQUENCE workflow_settings_version;
 DROP TABLE workflow_settings, workflow_slots, mails, usage_events, usage_unbillable, backups;
 """
 
