@@ -1,49 +1,24 @@
-"""The page of Temporal: workflows that failed, that run, and that ended lately."""
+"""The page of Temporal: the connection, the workflows and everything that is done with them."""
 
-from typing import cast
+import streamlit as st
 
-from adapters.temporal import Temporal, Workflow
-from pages.widgets import listing, state, table
+from pages.temporal_parts import common, connection, executions, workflows
 from pages.widgets.page import service_page
 from pages.widgets.template import View, service
 
 PAGE = service_page("temporal", icon=":material/route:")
-LIMITS = "Limits per workflow type and task queue are set at Temporal itself, under Status as the server reports them."
-HEADS = ("Started", "Workflow", "Type", "Status", "Task queue", "Took")
+LIMITS = (
+    "How many runs of a type go on at once is set under **Settings**, as “max concurrent”. How fast activities are "
+    "handed out is a limit of each task queue."
+)
 
 
 def render() -> None:
     """Draw the page."""
-    service(PAGE, monitor=_monitor, limits=LIMITS)
+    service(PAGE, status=_status, limits=LIMITS, more={"Executions": executions.draw})
 
 
-def _monitor(view: View) -> None:
-    adapter = cast(Temporal, view.adapter)
-    for status, title, nothing in (
-        ("Failed", "Failed workflows, latest", "None failed within the namespace's retention."),
-        ("Running", "Running workflows, newest", "None runs at the moment."),
-        ("Completed", "Completed workflows, latest", "None completed within the namespace's retention."),
-    ):
-        listing.draw(
-            view,
-            f"workflows:{status}",
-            title,
-            lambda status=status: adapter.workflows(status, 10),  # type: ignore[misc]
-            HEADS,
-            _row,
-            nothing=nothing,
-            quiet=(0, 4),
-            right=(5,),
-        )
-
-
-def _row(one: Workflow) -> tuple[str, ...]:
-    took = "–" if one.closed_at is None else state.span((one.closed_at - one.started_at).total_seconds())
-    return (
-        table.when(one.started_at),
-        f"<code>{state.text(one.id)}</code>",
-        state.text(one.kind),
-        state.text(one.status),
-        state.text(one.task_queue),
-        took,
-    )
+def _status(view: View) -> None:
+    st.html(common.sheet())
+    connection.draw(view)
+    workflows.draw(view)
