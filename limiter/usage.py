@@ -139,7 +139,13 @@ def active(redis: Any, hour: int) -> Counter[str]:
 
 def recorded(redis: Any, hour: int) -> Iterator[tuple[str, str, dict[str, int]]]:
     """Usage of an hour by key and subject: units "a" admitted, "o" over, "b" blocked. Scans; not for request paths."""
+    with redis.pipeline(transaction=False) as pipe:
+        for number in range(keys.SHARDS):
+            pipe.exists(keys.hours(number, hour))
+        there = pipe.execute()
     for number in range(keys.SHARDS):
+        if not there[number]:
+            continue
         found: dict[tuple[str, str], dict[str, int]] = {}
         for name, value in redis.hscan_iter(keys.hours(number, hour), count=1000):
             letter, _, rest = text(name).partition("|")

@@ -26,8 +26,6 @@ MOST = 100
 BATCH = 1000
 LATE_HOURS = 3
 """Hours read again and again: limiters whose clocks are behind may still count into them."""
-COLLECTED = "ratelimit:collected"
-"""Redis key: the last hour since the epoch whose usage has come home completely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,17 +210,16 @@ def blocked(
     return found[: max(1, min(limit, 500))]
 
 
-def collect(platform: Platform, hours: int | None = None, *, beat: Callable[[], None] = lambda: None) -> int:
+def collect(platform: Platform, *, beat: Callable[[], None] = lambda: None) -> int:
     """Bring usage from Redis to PostgreSQL, to the unit however often and by however many; returns rows written.
 
-    Looks at the last ``hours``; without them at every hour that may not have come home completely, after a long
-    outage all that Redis still keeps. ``beat`` is called between hours. Raises StoreUnavailable, Unreachable.
+    Looks at every hour that may not have come home completely: after a long outage at all that Redis still keeps.
+    ``beat`` is called between hours. Raises StoreUnavailable, Unreachable.
     """
     written = 0
     hour = int(time.time()) // 3600
     try:
-        first = hour - hours + 1 if hours is not None else _first_open(platform, hour)
-        for at in range(first, hour + 1):
+        for at in range(_first_open(platform, hour), hour + 1):
             beat()
             batch: list[dict[str, Any]] = []
             for key, who, units in usage.recorded(platform.redis, at):
@@ -232,21 +229,23 @@ def collect(platform: Platform, hours: int | None = None, *, beat: Callable[[], 
                     written += _write(platform, batch)
                     batch = []
             written += _write(platform, batch)
-        if hours is None:
-            platform.redis.set(COLLECTED, hour - LATE_HOURS, ex=keys.HOUR_TTL)
     except RedisError as error:
         raise Unreachable("Redis does not answer, so usage waits there.", detail=repr(error)) from error
     return written
 
 
 def _first_open(platform: Platform, hour: int) -> int:
-    """The oldest hour that may hold usage not collected: those before were read after their counting had ended.
-
-    The mark lives beside the counters: where they are lost, so is it, and everything kept is read again.
-    """
-    mark = platform.redis.get(COLLECTED)
+    """The oldest hour that may hold usage not collected. Hours are read from the oldest on, so what is recorded of
+    one says that those before it were read, after their counting had ended; a database restored says so of itself."""
+    with platform.database.session(seconds=30) as session:
+        newest: datetime | None = session.scalar(
+            text(
+                "SELECT max(newest.hour) FROM rate_limit_keys AS known, LATERAL (SELECT hour FROM rate_limit_usage"
+                " WHERE key = known.key ORDER BY hour DESC LIMIT 1) AS newest"
+            )
+        )
     oldest = hour - keys.HOUR_TTL // 3600
-    return oldest if mark is None else max(oldest, min(int(mark) + 1, hour - LATE_HOURS + 1))
+    return oldest if newest is None else max(oldest, min(int(newest.timestamp()) // 3600, hour) - LATE_HOURS + 1)
 
 
 def _write(platform: Platform, batch: list[dict[str, Any]]) -> int:
