@@ -26,6 +26,7 @@ MAX_REALMS = 10
 """Realms whose users, sessions and events are counted; all are listed."""
 MAX_EVENTS = 500
 MAX_CLIENTS = 20
+WRITE_SECONDS = 10.0
 
 
 class KeycloakConfig(ServiceConfig):
@@ -194,12 +195,12 @@ class Keycloak(Adapter[KeycloakConfig]):
 
     def make_group(self, name: str, attributes: Mapping[str, str]) -> bool:
         """Have a top-level group with at least these attributes; False where it was there. Raises AdapterError."""
-        with deadline():
+        with deadline(WRITE_SECONDS):
             return groups.make(self._admin, self.config.realm, name, attributes)
 
     def delete_group(self, name: str) -> bool:
         """Delete a top-level group; its members stay. False where there is none. Raises AdapterError."""
-        with deadline():
+        with deadline(WRITE_SECONDS):
             return groups.delete(self._admin, self.config.realm, name)
 
     def close(self) -> None:

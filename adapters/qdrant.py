@@ -173,6 +173,14 @@ class Qdrant(Adapter[QdrantConfig]):
             return False
         return True
 
+    def points(self, name: str) -> int:
+        """How many points a collection holds, about; 0 where there is none. Raises AdapterError."""
+        try:
+            row = self._get(f"/collections/{quote(name, safe='')}")
+        except NotSupported:
+            return 0
+        return records.read(lambda one: int(one.get("points_count") or 0), row, "a collection")
+
     def create_collection(self, name: str) -> bool:
         """Create a collection of the configured size and distance; False where it is there already, as it is.
 

@@ -17,7 +17,9 @@ def read(client: Any, bucket: str) -> dict[str, Any]:
     try:
         raw = client.get_bucket_policy(Bucket=bucket)["Policy"]
     except ClientError as error:
-        if str(error.response.get("Error", {}).get("Code", "")) != "NoSuchBucketPolicy":
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if code != "NoSuchBucketPolicy" and status not in (405, 501):  # storage that knows no policies has none
             raise
         return {"Version": VERSION, "Statement": []}
     try:

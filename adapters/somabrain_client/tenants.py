@@ -29,6 +29,8 @@ class BrainTenant:
     id: str
     slug: str
     status: str
+    name: str = ""
+    email: str = ""
 
 
 def find(http: httpx.Client, slug: str) -> BrainTenant | None:
@@ -94,7 +96,8 @@ def delete(http: httpx.Client, ident: str) -> bool:
 def _tenant(row: Any) -> BrainTenant:
     if not isinstance(row, dict) or not all(isinstance(row.get(name), str) and row[name] for name in ("id", "slug")):
         raise _wrong(row)
-    return BrainTenant(row["id"], row["slug"], str(row.get("status") or ""))
+    told = (str(row.get(name) or "") for name in ("status", "name", "admin_email"))
+    return BrainTenant(row["id"], row["slug"], *told)
 
 
 def _total(body: dict[str, Any]) -> int:

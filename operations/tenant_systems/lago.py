@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
-from sqlalchemy import select
-
 from adapters.core import Rejected
 from adapters.lago import Lago
 from adapters.lago_client.customers import Customer
-from models import Tenant
-from operations import change
 from operations.platform import Platform
+from operations.tenant_systems import row
 from operations.tenant_systems.system import Made, Progress, System, TenantSpec, not_configured, silent
 
 MARK = {"managed_by": "pilothouse"}
@@ -63,7 +60,8 @@ class LagoSystem(System):
         found = adapter.customer(tenant_id)
         if found is None or not _ours(platform, found):
             return False
-        bill = _row(platform, tenant_id)[0] not in (None, "provisioning")
+        known = row.read(platform, tenant_id)
+        bill = known is not None and known.status != "provisioning"
         for status in STATUSES:
             for one in adapter.subscriptions((status,), customer=tenant_id, limit=MAX_SUBSCRIPTIONS).items:
                 adapter.end_subscription(one.external_id, status=status, bill=bill)
@@ -87,12 +85,5 @@ def _adapter(platform: Platform) -> Lago:
 def _ours(platform: Platform, found: Customer) -> bool:
     if MARK.items() <= found.metadata.items():
         return True
-    return _row(platform, found.external_id)[1] == found.external_id
-
-
-def _row(platform: Platform, tenant_id: str) -> tuple[str | None, str | None]:
-    """Status and Lago customer of the tenant's row; None of both where there is no row."""
-    query = select(Tenant.status, Tenant.lago_customer_id).where(Tenant.id == change.clean(tenant_id))
-    with platform.database.session() as session:
-        row = session.execute(query).one_or_none()
-    return (None, None) if row is None else (row.status, row.lago_customer_id)
+    known = row.read(platform, found.external_id)
+    return known is not None and known.lago_customer_id == found.external_id

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 from sqlalchemy import text
 
-from adapters.core import TimedOut
+from adapters.core import Denied, Rejected, TimedOut
 from adapters.s3 import S3, S3Config
 from operations.platform import Platform
+from operations.tenant_systems import row
 from operations.tenant_systems.system import Made, Progress, System, TenantSpec, not_configured, silent
 
 ACTIONS = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
@@ -59,11 +60,19 @@ class S3System(System):
     title = "S3 storage"
 
     def make(self, platform: Platform, tenant: TenantSpec) -> Made:
-        """Put the statement, then the mark: whoever sees the mark sees the whole."""
+        """Put the statement, then the mark: whoever sees the mark sees the whole.
+
+        Raises Rejected where somebody's objects are there already.
+        """
         adapter = _adapter(platform)
         if not _configured(adapter):
             return _skipped(adapter)
         where = prefix(tenant.tenant)
+        if not _ours(platform, adapter, tenant.tenant):
+            raise Rejected(
+                f"The storage has objects below {where} that were not made here.",
+                advice="Choose another id for the tenant, or move those objects away.",
+            )
         wanted = statement(adapter.config, tenant.tenant)
         if wanted is not None and adapter.policy_statement(wanted["Sid"]) != wanted:
             with _turn_of(platform, adapter):
@@ -79,11 +88,12 @@ class S3System(System):
         if not _configured(adapter):
             return False
         done = 0
-        while batch := adapter.delete_some(prefix(tenant_id)):
-            done += batch
-            progress(done)
+        if _ours(platform, adapter, tenant_id):
+            while batch := adapter.delete_some(prefix(tenant_id)):
+                done += batch
+                progress(done)
         removed = False
-        if adapter.policy_statement(sid(tenant_id)) is not None:
+        if _has_statement(adapter, tenant_id):
             with _turn_of(platform, adapter):
                 removed = adapter.remove_policy_statement(sid(tenant_id))
         return done > 0 or removed
@@ -95,6 +105,22 @@ class S3System(System):
             return False
         wanted = statement(adapter.config, tenant_id)
         return wanted is None or adapter.policy_statement(wanted["Sid"]) is not None
+
+
+def _ours(platform: Platform, adapter: S3, tenant_id: str) -> bool:
+    # The mark is put before anything else is, and goes with the rest.
+    if not row.provisioning(platform, tenant_id) or adapter.has_object(_mark(tenant_id)):
+        return True
+    return not adapter.has_objects(prefix(tenant_id))
+
+
+def _has_statement(adapter: S3, tenant_id: str) -> bool:
+    try:
+        return adapter.policy_statement(sid(tenant_id)) is not None
+    except Denied:
+        if adapter.config.tenant_principal:
+            raise
+        return False  # where no policy is wanted, the key need not be allowed to read it
 
 
 def _mark(tenant_id: str) -> str:

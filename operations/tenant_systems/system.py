@@ -54,12 +54,15 @@ class System(ABC):
     def make(self, platform: Platform, tenant: TenantSpec) -> Made:
         """Make the tenant's part, or complete what is half made. A service that is not configured is skipped.
 
-        Raises AdapterError.
+        Ends within a minute. Raises AdapterError, Rejected where its names are somebody else's already.
         """
 
     @abstractmethod
     def remove(self, platform: Platform, tenant_id: str, progress: Progress = silent) -> bool:
-        """Remove the tenant's part; whether there was any. Raises AdapterError."""
+        """Remove the tenant's part; whether there was any. What is somebody else's is left alone.
+
+        Each step ends within a minute. Raises AdapterError.
+        """
 
     @abstractmethod
     def present(self, platform: Platform, tenant_id: str) -> bool:
