@@ -18,10 +18,11 @@ NON_RETRYABLE = tuple(kind.__name__ for kind in FINAL)
 
 
 @contextmanager
-def translated(doing: str = "") -> Iterator[None]:
+def translated(doing: str = "", *, until_done: bool = False) -> Iterator[None]:
     """Turn what an activity's block raises into an ApplicationError; its type is the name of the error's class.
 
-    Those in FINAL are not retried, all others are. ``doing`` goes before the sentence ("Creating the group").
+    Those in FINAL are not retried, all others are; with ``until_done`` (taking something back) all are. ``doing``
+    goes before the sentence ("Creating the group").
     The server's raw text stays out: a workflow's history is read by more people than a service's log.
     """
     try:
@@ -29,5 +30,5 @@ def translated(doing: str = "") -> Iterator[None]:
     except (AdapterError, Invalid, NotFound, Conflict, Forbidden) as error:
         sentence = error.sentence if isinstance(error, AdapterError) else str(error)
         said = f"{doing}: {sentence}" if doing else sentence
-        final = isinstance(error, FINAL)
+        final = isinstance(error, FINAL) and not until_done
         raise ApplicationError(said, type=type(error).__name__, non_retryable=final) from error

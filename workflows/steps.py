@@ -37,7 +37,8 @@ class Came:
 class Task:
     """One step: what to do once those it ``needs`` are done, and how to take it back.
 
-    ``undo`` must hold for a step done, half done and not done at all. None: nothing to take back.
+    ``undo`` must hold for a step done, half done and not done at all; it returns False where the step stays as it is.
+    None: nothing to take back.
     """
 
     name: str
@@ -48,14 +49,16 @@ class Task:
 
 
 class Steps:
-    """The steps of one run, each listed after those it needs. ``progress`` is what the query "progress" answers."""
+    """The steps of one run, each listed after those it needs. ``progress`` is what the query "progress" answers.
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    ``afterwards`` says in what state a run that did not come to its end leaves things; asked when that is so.
+    """
+
+    def __init__(self, tasks: Sequence[Task], afterwards: Callable[[], str]) -> None:
+        self._afterwards = afterwards
         self._tasks = {task.name: task for task in tasks}
         self._steps = {task.name: Step(task.name, task.title, needs=list(task.needs)) for task in tasks}
         self.progress = Progress(list(self._steps.values()))
-        self.undone = False
-        """Whether anything was taken back."""
 
     async def run(self) -> None:
         """Do all steps.
@@ -67,13 +70,13 @@ class Steps:
         if failure is None and canceled is None:
             return
         await self._backward()
+        after = self._afterwards()
         if failure is None:
+            self.progress.sentence = f"Canceled. {after}"
             raise asyncio.CancelledError(str(canceled or "canceled"))
         name, error = failure
-        after = " Whatever was made for it has been removed again." if self.undone else ""
-        self.progress.sentence = f"{self._steps[name].title} failed.{after}"
-        sentence = f"{self._steps[name].title}: {_end(said(error))}{after}"
-        raise ApplicationError(sentence, name, type=FAILED, non_retryable=True) from error
+        self.progress.sentence = f"{self._steps[name].title}: {_end(said(error))} {after}"
+        raise ApplicationError(self.progress.sentence, name, type=FAILED, non_retryable=True) from error
 
     async def _forward(self) -> tuple[tuple[str, BaseException] | None, asyncio.CancelledError | None]:
         """Until all is done, or one has failed or a cancel has come, and nothing runs any more."""
@@ -127,8 +130,8 @@ class Steps:
         begun = [step.name for step in self.progress.steps if step.state != progress.WAITING]
         undoing: dict[str, asyncio.Task[None]] = {}
         for name in reversed(begun):
-            before = [undoing[other] for other in undoing if name in self._tasks[other].needs]
-            undoing[name] = asyncio.create_task(self._undo(name, before))
+            first = [undoing[other] for other in undoing if name in self._tasks[other].needs]
+            undoing[name] = asyncio.create_task(self._undo(name, first))
         if not undoing:
             return
         whole = asyncio.ensure_future(workflow.wait(undoing.values()))
@@ -141,17 +144,18 @@ class Steps:
         for task in undoing.values():
             task.result()
 
-    async def _undo(self, name: str, before: list[asyncio.Task[None]]) -> None:
-        for other in before:
+    async def _undo(self, name: str, first: list[asyncio.Task[None]]) -> None:
+        for other in first:
             await asyncio.shield(other)
         undo, step = self._tasks[name].undo, self._steps[name]
         if undo is None or step.state == progress.SKIPPED:
             return
-        self.undone = True
-        step.state = progress.COMPENSATING
-        self.progress.sentence = "Taking back what was made."
-        await undo()
-        step.state, step.ended_at = progress.COMPENSATED, workflow.now().isoformat()
+        before, step.state = step.state, progress.COMPENSATING
+        self.progress.sentence = "Taking back what was begun."
+        if await undo() is False:
+            step.state = before
+        else:
+            step.state, step.ended_at = progress.COMPENSATED, workflow.now().isoformat()
 
 
 def said(error: BaseException) -> str:

@@ -1,0 +1,40 @@
+"""One system's part of a tenant: made where nothing of that name was before, and taken back where it was ours."""
+
+from __future__ import annotations
+
+from adapters.core import Rejected
+from operations import tenant_leaving, tenant_records
+from operations.platform import Platform
+from operations.tenant_systems import SYSTEMS, Made, Progress, TenantSpec, silent
+
+
+def make(platform: Platform, spec: TenantSpec, system: str, token: str) -> Made:
+    """Make the tenant's part in one system, or complete what this run left half made.
+
+    What another made there under the same name is not touched: taking it back later would remove theirs.
+    Raises Rejected for that, NotOurs, AdapterError.
+    """
+    target = SYSTEMS[system]
+    if system not in tenant_records.begun(platform, spec.tenant, token):
+        if target.present(platform, spec.tenant):
+            raise Rejected(
+                f"{target.title} has a {spec.tenant} already that was not made by this run.",
+                advice=f"Remove it in {target.title}, or choose another id.",
+            )
+        tenant_records.begin(platform, spec.tenant, token, system)
+    return target.make(platform, spec)
+
+
+def unmake(platform: Platform, tenant: str, system: str, token: str) -> bool:
+    """Remove what the run ``token`` began to make in one system; False where it began nothing. Raises AdapterError."""
+    try:
+        begun = tenant_records.begun(platform, tenant, token)
+    except tenant_records.NotOurs:
+        return False
+    return system in begun and SYSTEMS[system].remove(platform, tenant)
+
+
+def remove(platform: Platform, tenant: str, system: str, owner: str, progress: Progress = silent) -> bool:
+    """Remove an offboarded tenant's part in one system; whether there was any. Raises NotOurs, AdapterError."""
+    tenant_leaving.require(platform, tenant, owner)
+    return SYSTEMS[system].remove(platform, tenant, progress)
