@@ -1,0 +1,98 @@
+"""What the tests of tenants coming and going share: a worker of their own, and what is left of a tenant anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import text
+from temporalio.client import Client
+from temporalio.common import RetryPolicy
+from temporalio.worker import Interceptor, StartActivityInput, Worker, WorkflowInboundInterceptor
+from temporalio.worker import WorkflowInterceptorClassInput, WorkflowOutboundInterceptor
+
+from operations.platform import Platform
+from operations.tenant_systems import SYSTEMS
+from workflows import tenant_offboarding, tenant_provisioning
+
+MODULES = (tenant_provisioning, tenant_offboarding)
+TIER = "team"
+
+
+class Retries(Interceptor):
+    """Gives activities that say nothing of their own a retry policy, quick and bounded, as the worker's settings do."""
+
+    def __init__(self, attempts: int = 3) -> None:
+        _Outbound.policy = RetryPolicy(maximum_attempts=attempts, initial_interval=timedelta(milliseconds=50))
+
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
+        return _Inbound
+
+
+class _Inbound(WorkflowInboundInterceptor):
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        super().init(_Outbound(outbound))
+
+
+class _Outbound(WorkflowOutboundInterceptor):
+    policy = RetryPolicy()
+
+    def start_activity(self, input: StartActivityInput) -> Any:
+        input.retry_policy = input.retry_policy or self.policy
+        return super().start_activity(input)
+
+
+def worker(client: Client, platform: Platform, queue: str, **more: Any) -> Worker:
+    """A worker for tenants' workflows alone."""
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=[kind for module in MODULES for kind in module.WORKFLOWS],
+        activities=[one for module in MODULES for one in module.activities(platform)],
+        interceptors=[Retries()],
+        **more,
+    )
+
+
+@contextlib.asynccontextmanager
+async def working(platform: Platform, address: str, **more: Any) -> AsyncIterator[tuple[Client, str]]:
+    """A client, and a task queue that a worker works on."""
+    client, queue = await Client.connect(address), f"tenants-{uuid.uuid4()}"
+    async with worker(client, platform, queue, **more):
+        yield client, queue
+
+
+def make_tier(platform: Platform, code: str = TIER) -> None:
+    """A tier, unless there is one of this code."""
+    with platform.database.session() as session:
+        session.execute(
+            text("INSERT INTO tiers (code, name, rank) VALUES (:c, :c, 20) ON CONFLICT DO NOTHING"), {"c": code}
+        )
+
+
+def where(platform: Platform, tenant: str) -> list[str]:
+    """The systems in which the whole of the tenant is."""
+    return [name for name, system in SYSTEMS.items() if system.present(platform, tenant)]
+
+
+def row(platform: Platform, tenant: str) -> dict[str, Any] | None:
+    """The tenant's row."""
+    with platform.database.session() as session:
+        found = session.execute(text("SELECT * FROM tenants WHERE id = :id"), {"id": tenant}).mappings().one_or_none()
+        return dict(found) if found else None
+
+
+def mails(platform: Platform, tenant: str) -> Sequence[str]:
+    """Status of each welcome mail."""
+    with platform.database.session() as session:
+        query = text("SELECT status FROM mails WHERE dedup LIKE :like ORDER BY id")
+        return list(session.scalars(query, {"like": f"welcome/{tenant}/%"}))
+
+
+def run(work: Any) -> Any:
+    """Run a coroutine function, for at most half a minute."""
+    return asyncio.run(asyncio.wait_for(work(), 30))
