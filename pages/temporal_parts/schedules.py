@@ -10,7 +10,7 @@ from adapters.temporal_client.schedules import Ran, Schedule
 from operations import workflow_schedules as operations
 from operations.access import Permission
 from operations.workflow_schedules import PER_PAGE, Listed
-from pages.temporal_parts import common, schedule_detail
+from pages.temporal_parts import common, schedule_detail, schedule_forms
 from pages.widgets import cached, session, state, table
 from pages.widgets.template import View
 
@@ -21,10 +21,12 @@ _SHOWN = {"All": None, "Active": False, "Paused": True}
 
 def draw(view: View) -> None:
     """The list, or the schedule the address names."""
+    st.html(common.sheet())
     if chosen := common.parameter("schedule"):
         schedule_detail.draw(view, chosen)
         return
     st.markdown("#### Schedules")
+    schedule_forms.result()
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left:
         words = st.text_input(

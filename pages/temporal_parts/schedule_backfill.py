@@ -1,0 +1,63 @@
+"""Running a schedule for a past time: a preview of the runs, then their start."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import streamlit as st
+
+from adapters.core import AdapterError, utcnow
+from adapters.temporal_client.schedules import Schedule
+from operations import change, workflow_schedules
+from operations.change import Invalid
+from operations.workflow_schedules import BACKFILL_MOST
+from pages.temporal_parts import schedule_state
+from pages.temporal_parts.schedule_state import key, run
+from pages.widgets import forms, state
+from pages.widgets.template import View
+
+
+def draw(view: View, seen: Schedule) -> None:
+    """Choose the time, see what it holds, and start it."""
+    made = schedule_state.opened()
+    st.markdown(
+        "Starts the runs of a past time now, as if it passed again. "
+        f"At most {BACKFILL_MOST:,} at once; times are in UTC."
+    )
+    now = utcnow().replace(second=0, microsecond=0, tzinfo=None)
+    first, second, third = st.columns(3, vertical_alignment="bottom")
+    with first:
+        start: datetime | None = st.datetime_input("From", now - timedelta(days=1), key=key("from"))
+    with second:
+        end: datetime | None = st.datetime_input("To", now, key=key("to"))
+    with third:
+        overlap = schedule_state.overlap("If one still runs", "BufferAll", "backfill_overlap")
+    span = (start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)) if start and end else None
+    if st.button("Preview", key=key("preview"), icon=":material/visibility:", disabled=span is None) and span:
+        made.preview = made.span = None
+        try:
+            made.preview, made.span = workflow_schedules.preview(view.platform, view.actor, seen.id, *span), span
+        except Invalid as error:
+            for one in error.errors:
+                words = f"**{state.plain(one.field)}**: {state.plain(one.message)} Allowed: {state.plain(one.allowed)}."
+                st.error(words, icon=":material/error:")
+        except (AdapterError, change.NotFound) as error:
+            st.error(state.plain(getattr(error, "sentence", str(error))), icon=":material/error:")
+    if made.preview is None or made.span is None or made.span != span:
+        return
+    found = made.preview
+    named = ", ".join(state.moment(at) for at in found.first)
+    last = f" … {state.moment(found.last)}" if found.count > len(found.first) else ""
+    st.markdown(f"**{found.count:,}** run{'s' * (found.count != 1)}: {named}{last}")
+    reason = forms.reason_field(key("backfill_reason"))
+    if st.button(f"Start {found.count:,} run{'s' * (found.count != 1)}", key=key("backfill"), type="primary",
+                 icon=":material/history:"):  # fmt: skip
+        start_at, end_at = made.span
+        done = f"Asked for {found.count:,} run{'s' * (found.count != 1)}."
+        if run(
+            lambda: workflow_schedules.backfill(
+                view.platform, view.actor, seen.id, start_at, end_at, reason=reason, overlap=overlap
+            ),
+            done,
+        ):
+            st.rerun()
