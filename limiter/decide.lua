@@ -41,6 +41,13 @@ if over > 0 and (ARGV[3] == 'H' or limit == 0) then
   redis.call('LPUSH', KEYS[6], string.format('%.0f|%.0f|%.0f|%.0f|', now, limit, before, cost)
     .. key .. '|' .. ARGV[9] .. '|' .. subject)
   redis.call('LTRIM', KEYS[6], 0, 99)
+  if limit > 0 and tonumber(stored[5]) ~= index then
+    redis.call('HSET', KEYS[1], 'v', index)
+    if not stored[1] then redis.call('PEXPIRE', KEYS[1], 2 * window + 60000) end
+    redis.call('XADD', KEYS[7], 'MAXLEN', '~', 200, '*', 'at', string.format('%.0f', now), 'key', key,
+      'subject', subject, 'kind', 'over', 'limit', limit, 'used', before,
+      'mode', ARGV[3], 'source', ARGV[9], 'window', ARGV[2])
+  end
   return string.format('0:%.0f:%.0f:%.0f:%.0f:%.0f', current, previous, index, now, over)
 end
 current = current + cost

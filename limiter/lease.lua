@@ -62,9 +62,9 @@ redis.call('PEXPIRE', KEYS[1], 2 * window + 60000)
 -- What is surely used: what was before, and the call that asks. A lease settled in a later window tells nothing new.
 local sure = used
 if granted > 0 then sure = used + need end
-if limit > 0 and (granted > 0 or (need == 0 and from == index)) then
+if limit > 0 and (granted > 0 or status == 0 or (need == 0 and from == index)) then
   local mark
-  if sure > limit then
+  if sure > limit or status == 0 then
     if tonumber(stored[5]) ~= index then mark = 'v' end
   elseif sure * 100 >= limit * ARGV[4] then
     if tonumber(stored[4]) ~= index then mark = 'n' end

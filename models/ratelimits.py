@@ -123,4 +123,6 @@ class RateLimitSignal(Base):
     used: Mapped[int]
     first_at: Mapped[datetime]
     last_at: Mapped[datetime]
+    mail: Mapped[str | None]
+    """``dedup`` of the mail that tells the tenant; None where nobody is told."""
     count: Mapped[int] = mapped_column(server_default=text("1"))

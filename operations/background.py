@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 
+import operations.mail  # noqa: F401  the relay delivers what it queues
 from adapters.core import AdapterError
 from operations.database import MigrationFailed, migrate
 from operations.outbox import Relay

@@ -15,7 +15,7 @@ from limiter import Mode, keys
 from limiter.keys import split_subject
 from limiter.table import text as decoded
 from models import RateLimitSignal
-from operations import access, change
+from operations import access, change, ratelimit_notices
 from operations.access import Actor, Permission
 from operations.change import FieldError, Invalid
 from operations.platform import Platform
@@ -47,6 +47,9 @@ class Signal:
     first_at: datetime
     last_at: datetime
     count: int
+    told: str = ""
+    """What became of telling the tenant: "sent", "queued", "failed" or "canceled" as its mail is, "no address",
+    "admins" for a limit on trial, "" for one that was not worth a mail any more."""
 
 
 def signals(
@@ -67,12 +70,14 @@ def signals(
         if wanted is not None:
             query = query.where(column == change.clean(wanted))
     with platform.database.session() as session:
+        rows = list(session.scalars(query))
+        told = ratelimit_notices.told(session, rows)
         return [
             Signal(
                 row.tenant, row.agent or None, row.key, row.kind, row.policy, row.audience, row.source,
-                row.limit_value, row.used, row.window_at, row.first_at, row.last_at, row.count,
+                row.limit_value, row.used, row.window_at, row.first_at, row.last_at, row.count, told[row.id],
             )
-            for row in session.scalars(query)
+            for row in rows
         ]  # fmt: skip
 
 
@@ -110,8 +115,9 @@ class Collector:
             session.execute(
                 text(
                     "INSERT INTO rate_limit_signals (tenant, agent, key, kind, window_at, policy, audience, source,"
-                    " limit_value, used, first_at, last_at) VALUES (:tenant, :agent, :key, :kind, :window_at, :policy,"
-                    " :audience, :source, :limit, :used, :at, :at)"
+                    " limit_value, used, first_at, last_at, mail)"
+                    " VALUES (:tenant, :agent, :key, :kind, :window_at, :policy, :audience, :source, :limit, :used,"
+                    " :at, :at, :mail)"
                     " ON CONFLICT (key, tenant, agent, kind, window_at) DO UPDATE SET last_at = EXCLUDED.last_at,"
                     " count = rate_limit_signals.count + 1, used = EXCLUDED.used, limit_value = EXCLUDED.limit_value,"
                     " policy = EXCLUDED.policy, audience = EXCLUDED.audience, source = EXCLUDED.source"
@@ -121,6 +127,7 @@ class Collector:
                 # One order for all processes, so that none waits for another in a circle.
                 sorted(rows, key=lambda row: (row["key"], row["tenant"], row["agent"], row["kind"], row["at"])),
             )
+            ratelimit_notices.owe(session, rows)
             session.execute(
                 text(
                     "DELETE FROM rate_limit_signals WHERE last_at < now() - make_interval(days => :days)"
@@ -149,8 +156,9 @@ def _row(entry: str, fields: Mapping[str, str]) -> dict[str, Any] | None:
             "limit": int(fields["limit"]), "used": int(fields["used"]),
             "audience": "admin" if policy is Mode.WARN or tenant == "-" else "tenant",
             "window_at": datetime.fromtimestamp(at // width * width / 1000, UTC),
-            "at": _moment(entry),
+            "at": _moment(entry), "width": timedelta(milliseconds=width),
         }  # fmt: skip
+        row["mail"] = ratelimit_notices.name(row)
     except (KeyError, IndexError, ValueError, ZeroDivisionError, OverflowError):
         return None
     probe = fields["key"].startswith("probe.") and tenant.startswith("probe-")

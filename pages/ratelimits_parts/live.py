@@ -9,10 +9,10 @@ from typing import Any
 import streamlit as st
 
 from adapters.core import utcnow
-from operations import ratelimit_standing, ratelimit_subjects, ratelimit_usage, ratelimits
+from operations import ratelimit_standing, ratelimit_usage, ratelimits
 from operations.access import SYSTEM
 from operations.ratelimit_usage import BlockedCall, KeyNow, Live, Subject
-from pages.ratelimits_parts import common, resetting
+from pages.ratelimits_parts import common, naming, resetting, signalled
 from pages.ratelimits_parts.common import View
 from pages.widgets import cached, charts, session, state, table
 
@@ -28,6 +28,7 @@ def draw(view: View) -> None:
     keys = [policy.target.key for policy in ratelimits.policies(view.platform, view.actor)]
     resetting.dialog()
     _now()
+    signalled.draw()
     _blocked(keys)
 
 
@@ -57,7 +58,7 @@ def _now() -> None:
         _chart(now)
     level = st.session_state.get("rl_near", 80)
     near = [one for one in now.near if one.share is not None and one.share >= level]
-    names = _names(view, [*near[:50], *now.top[:50]])
+    names = naming.named_by(view, [*near[:50], *now.top[:50]])
     with st.grid(2, min_column_width=430, gap=32):
         near_at, top_at = st.container(), st.container()
     with near_at:
@@ -138,15 +139,6 @@ def _chart(now: Live) -> None:
     charts.draw(spec, key="rl_minutes_chart", alt=f"Decisions of the last {len(full)} minutes: {words}", height=180)
 
 
-def _names(view: View, rows: list[Subject]) -> dict[str, str]:
-    wanted = tuple(sorted({row.tenant for row in rows} | {row.agent for row in rows if row.agent}))
-    known: dict[str, str] = st.session_state.setdefault("_rl_names", {})
-    if any(one not in known for one in wanted):
-        found = ratelimit_subjects.names(view.platform, view.actor, wanted, wanted)
-        known |= {one: found.get(one, one) for one in wanted}
-    return known
-
-
 def _subjects(rows: list[Subject], names: dict[str, str], empty: str, words: str) -> None:
     if not rows:
         table.empty(empty, words)
@@ -155,7 +147,7 @@ def _subjects(rows: list[Subject], names: dict[str, str], empty: str, words: str
         ("Who", "Share of limit", "Used", "Limit"),
         [
             (
-                f"{who(row.tenant, row.agent, names)}<br><small>{state.text(row.key)}</small>",
+                f"{naming.who(row.tenant, row.agent, names)}<br><small>{state.text(row.key)}</small>",
                 common.meter(row.share),
                 f"{row.used:,}",
                 f"{common.amount(row.limit)}<br><small>{state.text(row.source.partition(':')[0])}</small>",
@@ -168,19 +160,13 @@ def _subjects(rows: list[Subject], names: dict[str, str], empty: str, words: str
         common.hint(f"and {len(rows) - ROWS} more")
 
 
-def who(tenant: str, agent: str | None, names: dict[str, str]) -> str:
-    """A tenant or agent as HTML."""
-    name = f"<b>{state.text(names.get(tenant, tenant))}</b>"
-    return f"{name}<br><small>agent {state.text(names.get(agent, agent))}</small>" if agent else name
-
-
 def _blocked(keys: list[str]) -> None:
     st.markdown("#### Blocked calls")
     first, second, third = st.columns([2, 3, 2], vertical_alignment="bottom")
     with first:
         st.selectbox("Key", keys, index=None, key="bl_key", bind="query-params", placeholder="Any key")
     with second:
-        st.text_input("Tenant or agent", key="bl_who", bind="query-params", placeholder="Part of an id")
+        st.text_input("Tenant or agent", key="bl_who", bind="query-params", placeholder="Part of a name or id")
     with third:
         st.selectbox("Since", list(SINCE), index=1, key="bl_since", bind="query-params")
     _log()
@@ -195,8 +181,9 @@ def _log() -> None:
     if found.value is None:
         return
     chosen = st.session_state
+    names = naming.named_by(view, found.value)
     rows = matching(
-        found.value, chosen.get("bl_key"), chosen.get("bl_who") or "", SINCE.get(chosen.get("bl_since"), 60)
+        found.value, chosen.get("bl_key"), chosen.get("bl_who") or "", SINCE.get(chosen.get("bl_since"), 60), names
     )
     if not rows:
         table.empty("Nothing was blocked", "No blocked call matches. The newest of each part of Redis are kept.")
@@ -205,23 +192,33 @@ def _log() -> None:
         ("When", "Tenant", "Agent", "Key", "Limit", "Used", "Asked for", "Decided by"),
         [
             (
-                table.when(row.at), state.text(row.tenant), state.text(row.agent or "–"), state.text(row.key),
+                table.when(row.at), naming.named(row.tenant, names), naming.named(row.agent, names),
+                state.text(row.key),
                 f"{row.limit:,}", f"{row.used:,}", f"{row.cost:,}", state.text(row.source.partition(":")[0]),
             )
             for row in rows[:LOGGED]
         ],
         quiet=(0,), right=(4, 5, 6),
     )  # fmt: skip
-    st.markdown(f":gray[{len(rows):,} blocked calls match; the newest {LOGGED} are shown.] {cached.age(found)}")
+    count = "1 blocked call matches" if len(rows) == 1 else f"{len(rows):,} blocked calls match"
+    st.markdown(f":gray[{count}; the newest {LOGGED} are shown.] {cached.age(found)}")
 
 
-def matching(rows: list[BlockedCall], key: str | None, words: str, minutes: int) -> list[BlockedCall]:
-    """The calls of a key, of tenants or agents containing ``words``, of the last minutes (0: all)."""
+def matching(
+    rows: list[BlockedCall], key: str | None, words: str, minutes: int, names: dict[str, str]
+) -> list[BlockedCall]:
+    """The calls of a key, of tenants or agents whose id or name contains ``words``, of the last minutes (0: all)."""
     wanted, since = words.strip().lower(), utcnow() - timedelta(minutes=minutes)
+
+    def about(ident: str | None) -> bool:
+        return ident is not None and wanted in f"{ident} {names.get(ident, '')}".lower()
+
     return [
         row
         for row in rows
         if (not key or row.key == key)
         and (not minutes or row.at >= since)
-        and (not wanted or wanted in f"{row.tenant} {row.agent or ''}".lower())
+        and (
+            not wanted or any(wanted in f"{one} {names.get(one, '')}".lower() for one in (row.tenant, row.agent or ""))
+        )
     ]

@@ -15,7 +15,7 @@ from operations.change import FieldError
 from operations.ratelimit_impact import Cell, Unfair
 from operations.ratelimit_rules import window_text
 from operations.ratelimits import Edit, Policy, Target
-from pages.ratelimits_parts import common, review
+from pages.ratelimits_parts import common, naming, review
 from pages.ratelimits_parts.common import View
 from pages.widgets import cached, forms, session, state, table
 
@@ -153,8 +153,9 @@ def _warnings(wrong: list[Unfair]) -> None:
     now = cached.reading("redis:ratelimits-near", lambda: ratelimit_usage.live(platform, SYSTEM, minutes=1), every=10.0)
     if now.value is not None:
         above = [s for s in now.value.near if s.limit is not None and s.used > s.limit and s.source.startswith("tier:")]
+        known = naming.named_by(View(platform, session.actor()), above[:10])
         lines += [
-            f"<b>{state.text(s.tenant)}</b> uses {s.used:,} {state.text(s.key)}, above its tier's {s.limit:,}."
+            f"<b>{naming.named(s.tenant, known)}</b> uses {s.used:,} {state.text(s.key)}, above its tier's {s.limit:,}."
             for s in above[:10]
         ]
     if lines:

@@ -92,7 +92,7 @@ def test_modes(client, make, mode, allowed) -> None:
     assert stats[f"{KEY}|{'b' if mode == 'HARD' else mode[0].lower()}"] == 3 + (mode == "HARD")
     number = keys.shard(KEY, "acme")
     kinds = [fields[b"kind"] for _, fields in client.xrange(keys.signals(number)) if fields[b"subject"] == b"acme"]
-    assert kinds == ([b"near"] if mode == "HARD" else [b"near", b"over"])
+    assert kinds == [b"near", b"over"]
 
 
 def test_an_override_ends_in_the_second_it_expires(client, make) -> None:

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from api import create_api
 from limiter import LeasedLimiter, Limiter, Scope
-from operations import apitokens, ratelimit_signals, ratelimit_usage, ratelimit_wire, ratelimits
+from operations import apitokens, mail, ratelimit_signals, ratelimit_usage, ratelimit_wire, ratelimits
 from operations.access import SYSTEM, Actor, Forbidden
 from operations.change import Invalid
 from operations.platform import Platform
@@ -62,10 +62,11 @@ def test_soft_tells_the_tenant_and_warn_only_admins_once(limiter: Limiter, conso
         for _ in range(14):
             limiter.check(key, "acme")
     collector = Collector(console)
-    assert collector.collect() == 5
+    assert collector.collect() == 6
     assert collector.collect() == 0
     expected = [
         ("api_calls", "near", "HARD", "tenant", 1),
+        ("api_calls", "over", "HARD", "tenant", 1),
         ("file_uploads", "near", "WARN", "admin", 1),
         ("file_uploads", "over", "WARN", "admin", 1),
         ("llm_tokens", "near", "SOFT", "tenant", 1),
@@ -78,7 +79,7 @@ def test_soft_tells_the_tenant_and_warn_only_admins_once(limiter: Limiter, conso
     assert kinds(console) == expected
     assert [row[0] for row in kinds(console, audience="admin", tenant="acme")] == ["file_uploads", "file_uploads"]
     assert kinds(console, tenant="nobody") == []
-    over = next(one for one in ratelimit_usage.signals(console, PIM, "tenant") if one.kind == "over")
+    over = next(one for one in ratelimit_usage.signals(console, PIM, "tenant", key="llm_tokens") if one.kind == "over")
     assert (over.tenant, over.agent, over.limit, over.used, over.source) == ("acme", None, 10, 11, "tenant:acme")
     with pytest.raises(Invalid):
         ratelimit_usage.signals(console, PIM, "everybody")
@@ -178,3 +179,79 @@ def test_a_proof_signals_nobody_and_the_table_is_bounded(
     Collector(console).collect()
     assert [one.tenant for one in ratelimit_usage.signals(console, PIM)] != []
     assert len(ratelimit_usage.signals(console, PIM)) == 3
+
+
+def mails(platform: Platform) -> list[mail.Letter]:
+    return sorted(mail.recent(platform, SYSTEM), key=lambda one: one.id)
+
+
+def address(platform: Platform, tenant: str, email: str | None) -> None:
+    with platform.database.session() as session:
+        session.execute(text("UPDATE tenants SET contact_email = :e WHERE id = :t"), {"e": email, "t": tenant})
+
+
+def test_the_tenant_is_written_to_once_per_limit_window_and_kind(limiter: Limiter, console: Platform) -> None:
+    address(console, "acme", "ops@acme.test")
+    for key, mode in (("api_calls", "HARD"), ("llm_tokens", "SOFT"), ("file_uploads", "WARN")):
+        limit(limiter, console, key, 10, mode)
+        for _ in range(14):
+            limiter.check(key, "acme")
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: Collector(console).collect(), range(6)))
+    found = mails(console)
+    assert sorted(one.subject for one in found) == [
+        "Acme has passed its limit for llm_tokens",
+        "Acme has reached its limit for api_calls",
+        "Acme has used 80 % of its limit for api_calls",
+        "Acme has used 80 % of its limit for llm_tokens",
+    ]
+    assert {one.recipient for one in found} == {"ops@acme.test"} and {one.tenant for one in found} == {"acme"}
+    told = {(one.key, one.kind): one.told for one in ratelimit_usage.signals(console, PIM)}
+    assert told[("llm_tokens", "over")] == "queued" and told[("file_uploads", "over")] == "admins"
+    limiter.reset("api_calls", "acme")
+    for _ in range(14):
+        limiter.check("api_calls", "acme")
+    Collector(console).collect()
+    assert len(mails(console)) == 4, "the same window is told once, whatever happens in it"
+    with console.database.session() as session:
+        body = session.scalar(text("SELECT body FROM mails WHERE subject LIKE '%reached%'"))
+    for words in ("Used:   10", "Limit:  10 per 24 hours", "UTC", "refused"):
+        assert words in body, body
+
+
+@pytest.mark.parametrize("email", [None, "", "not an address"])
+def test_a_tenant_without_an_address_is_shown_as_such(limiter: Limiter, console: Platform, email: str | None) -> None:
+    address(console, "acme", email)
+    limit(limiter, console, "llm_tokens", 2, "SOFT")
+    limiter.check("llm_tokens", "acme", cost=3)
+    Collector(console).collect()
+    assert mails(console) == []
+    assert ratelimit_usage.signals(console, PIM)[0].told == ("" if email else "no address")
+
+
+def test_short_windows_do_not_flood_a_mailbox(limiter: Limiter, console: Platform) -> None:
+    address(console, "acme", "ops@acme.test")
+    limit(limiter, console, "llm_tokens", 2, "SOFT", window_seconds=1)
+    collector = Collector(console)
+
+    def again() -> bool:
+        limiter.check("llm_tokens", "acme", cost=3)
+        collector.collect()
+        return len(ratelimit_usage.signals(console, PIM)) >= 3
+
+    poll(again)
+    # Two where the hour ends meanwhile.
+    assert 1 <= len(mails(console)) <= 2
+
+
+def test_a_refusal_of_a_lease_signals_too_and_a_closed_limit_does_not(limiter: Limiter, console: Platform) -> None:
+    limit(limiter, console, "file_uploads", 20, "HARD")
+    leased = LeasedLimiter(limiter, block=10)
+    for _ in range(50):
+        leased.check("file_uploads", "acme")
+    leased.close()
+    limit(limiter, console, "voice_minutes", 0, "HARD")
+    assert not limiter.check("voice_minutes", "acme").allowed
+    Collector(console).collect()
+    assert ("file_uploads", "over", "HARD", "tenant", 1) in kinds(console)
+    assert {row[0] for row in kinds(console)} == {"file_uploads"}

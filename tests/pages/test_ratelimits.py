@@ -10,7 +10,7 @@ from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
 from limiter import Limiter, Scope
-from operations import audit, ratelimit_wire, ratelimits
+from operations import audit, ratelimit_signals, ratelimit_wire, ratelimits
 from operations.access import SYSTEM
 from operations.change import NotFound
 from operations.platform import Platform
@@ -289,3 +289,22 @@ def test_the_overview_has_its_card(acme: Platform) -> None:
     assert "Normal" in poll(
         lambda: (t := texts(opened("overview", signed_in(acme, "analyst")))) and "Normal" in t and t
     )
+
+
+def test_live_names_people_and_says_who_was_told(limiter: Limiter, acme: Platform) -> None:
+    with acme.database.session() as session:
+        session.execute(text("UPDATE tenants SET contact_email = 'ops@acme.test' WHERE id = 'acme'"))
+    targets = (Target("api_calls", Scope.AGENT, "bot"), Target("api_calls", Scope.TENANT, "zero"))
+    edits = [Edit(target, {"limit": 2}) for target in targets]
+    ratelimits.save(acme, SYSTEM, edits, reason="a test")
+    poll(lambda: limiter.peek("api_calls", "zero").limit == 2)
+    for tenant, agent in (("acme", "bot"), ("zero", None)):
+        for _ in range(3):
+            limiter.check("api_calls", tenant, agent)
+    ratelimit_signals.Collector(acme).collect()
+    drawn = str(poll(lambda: (t := texts(admin(acme, "Live"))) and "mail waits" in t and "no address" in t and t))
+    assert "<span title='acme'>Acme</span>" in drawn and "<span title='bot'>Bot</span>" in drawn
+    assert "1 tenant among the newest" in drawn
+    for words, count in (("ZER", 1), ("bot", 1), ("acme", 1), ("o", 2)):  # part of a name or an id, of either
+        said = texts(admin(acme, "Live", bl_who=words))
+        assert f"{count} blocked call{'s match' if count > 1 else ' matches'}" in said

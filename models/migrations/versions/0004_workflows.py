@@ -65,6 +65,7 @@ CREATE TABLE mails (
 );
 CREATE INDEX ix_mails_created_at ON mails (created_at);
 CREATE INDEX ix_mails_status ON mails (status) WHERE status = 'queued';
+ALTER TABLE rate_limit_signals ADD COLUMN mail text;
 
 CREATE TABLE usage_events (
     id bigserial CONSTRAINT pk_usage_events PRIMARY KEY,
@@ -146,6 +147,7 @@ ALTER TABLE tenants
     DROP COLUMN s3_prefix,
     DROP COLUMN lifecycle;
 ALTER TABLE rate_limit_usage DROP COLUMN billed, DROP COLUMN billed_over;
+ALTER TABLE rate_limit_signals DROP COLUMN mail;
 DROP SEQUENCE workflow_settings_version;
 DROP TABLE workflow_settings, workflow_slots, mails, usage_events, usage_unbillable, backups;
 """
