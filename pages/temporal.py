@@ -2,20 +2,17 @@
 
 import streamlit as st
 
-from pages.temporal_parts import common, connection, executions, workflows
+from pages.temporal_parts import common, connection, executions, queues, schedules, workers, workflows
 from pages.widgets.page import service_page
 from pages.widgets.template import View, service
 
 PAGE = service_page("temporal", icon=":material/route:")
-LIMITS = (
-    "How many runs of a type go on at once is set under **Settings**, as “max concurrent”. How fast activities are "
-    "handed out is a limit of each task queue."
-)
+FACES = {"Executions": executions.draw, "Schedules": schedules.draw, "Workers": workers.draw}
 
 
 def render() -> None:
     """Draw the page."""
-    service(PAGE, status=_status, limits=LIMITS, more={"Executions": executions.draw})
+    service(PAGE, status=_status, limits=queues.draw, more=FACES)
 
 
 def _status(view: View) -> None:

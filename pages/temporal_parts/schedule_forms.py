@@ -29,6 +29,7 @@ def draw(view: View, schedule_id: str) -> None:
     choices = ("Pause or resume", "Run now", "Edit", "Run a past time", "Delete")
     what = st.segmented_control("Change it", choices, key=f"schedule_what_{schedule_id}_{made.generation}")
     if not what:
+        made.what = ""
         return
     if (made.schedule_id, made.what) != (schedule_id, what) or made.seen is None:
         try:
@@ -39,8 +40,12 @@ def draw(view: View, schedule_id: str) -> None:
         made.schedule_id, made.what, made.seen, made.version = schedule_id, what, seen, seen.version
         made.preview = made.span = None
     part = {
-        "Pause or resume": _pause, "Run now": _trigger, "Edit": schedule_edit.draw, "Run a past time": schedule_backfill.draw, "Delete": _delete
-    }  # fmt: skip
+        "Pause or resume": _pause,
+        "Run now": _trigger,
+        "Edit": schedule_edit.draw,
+        "Run a past time": schedule_backfill.draw,
+        "Delete": _delete,
+    }
     with st.container(border=True):
         part[what](view, made.seen)
 
