@@ -213,6 +213,14 @@ class Lago(Adapter[LagoConfig]):
         with deadline(seconds):
             return events.hand_over(post, batch)
 
+    def event_units(self, transaction_id: str, subscription: str) -> tuple[int, int] | None:
+        """Units, and units over, of an event it has; None where it tells none of that. Raises AdapterError."""
+        try:
+            row = self._get(f"/events/{quote(transaction_id, safe='')}", "event")["event"]
+        except NotSupported:
+            return None
+        return records.read(lambda row: events.units(row, subscription), row, "an event")
+
     def retry_payment(self, invoice_id: str) -> None:
         """Ask Lago to collect an invoice again. Raises Rejected where it is paid or not finalized."""
         request(self._http, "POST", f"/api/v1/invoices/{quote(invoice_id, safe='')}/retry_payment", service="Lago")

@@ -23,6 +23,7 @@ class UsageEvent(Base):
         CheckConstraint("amount >= 0 AND over >= 0 AND amount + over > 0", name="amount"),
         UniqueConstraint("tenant_id", "key", "hour", "part", name="uq_usage_events_part"),
         Index("ix_usage_events_waiting", "id", postgresql_where=text("sent_at IS NULL")),
+        Index("ix_usage_events_sent_at", "sent_at"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -54,6 +54,14 @@ class Verdict:
     """Not taken, and why, in Lago's words."""
 
 
+def units(row: Any, subscription: str) -> tuple[int, int] | None:
+    """What a stored event counts; None where it is another subscription's or holds no units."""
+    properties = row["properties"] or {}
+    if row["external_subscription_id"] != subscription or "units" not in properties:
+        return None
+    return int(properties["units"]), int(properties.get("over") or 0)
+
+
 def hand_over(post: Callable[[Sequence[Event]], None], batch: Sequence[Event]) -> Verdict:
     """Send a batch with ``post``, leaving out what Lago finds fault with. Raises AdapterError; see Lago.send_events."""
     verdict = Verdict()

@@ -87,6 +87,7 @@ CREATE TABLE usage_events (
     CONSTRAINT uq_usage_events_part UNIQUE (tenant_id, key, hour, part)
 );
 CREATE INDEX ix_usage_events_waiting ON usage_events (id) WHERE sent_at IS NULL;
+CREATE INDEX ix_usage_events_sent_at ON usage_events (sent_at);
 
 CREATE TABLE usage_unbillable (
     tenant_id text NOT NULL,
