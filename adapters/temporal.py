@@ -26,7 +26,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.core import aio
 from adapters.core.adapter import Adapter, ServiceConfig
-from adapters.core.deadline import deadline, remaining
+from adapters.core.deadline import DEFAULT_SECONDS, deadline, remaining
 from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unexpected, Unreachable
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit, utcnow
 from adapters.core.redact import redact
@@ -35,6 +35,8 @@ from adapters.temporal_client import connection, counts, outcomes
 T = TypeVar("T")
 WORKERS_ASKED = 1000
 WORKFLOWS_MOST = 200
+MANY_SECONDS = 9.0
+"""For what takes a question for every workflow type."""
 
 
 class TemporalConfig(ServiceConfig):
@@ -187,27 +189,30 @@ class Temporal(Adapter[TemporalConfig]):
 
         Raises AdapterError.
         """
-        found = self.call(lambda client: counts.discover(client, self.config.namespace, self._types))
+        found = self.call(lambda client: counts.discover(client, self.config.namespace, self._types), MANY_SECONDS)
         self._types = found.names
         return found
 
     def type_counts(self, names: Sequence[str], since: datetime | None = None) -> dict[str, counts.TypeCounts]:
         """Executions of each type by status, of those started at ``since`` or later. Raises AdapterError."""
-        return self.call(lambda client: counts.by_type(client, self.config.namespace, names, since))
+        return self.call(lambda client: counts.by_type(client, self.config.namespace, names, since), MANY_SECONDS)
 
     def type_outcomes(self, names: Sequence[str], since: datetime | None = None) -> dict[str, outcomes.TypeOutcome]:
         """Durations and the last failure of each type, of runs started at ``since`` or later. Raises AdapterError."""
         space = self.config.namespace
-        return self.call(lambda client: outcomes.by_type(client, space, names, since, self._memory))
+        return self.call(lambda client: outcomes.by_type(client, space, names, since, self._memory), MANY_SECONDS)
 
     def forget_types(self, names: Sequence[str]) -> None:
         """Types of which the namespace keeps nothing any more: they are not asked for again until they return."""
         self._types = tuple(name for name in self._types if name not in set(names))
 
-    def call(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        """Do ``work`` with the client on the shared loop, within the present deadline. Raises AdapterError."""
+    def call(self, work: Callable[[Client], Awaitable[T]], seconds: float = DEFAULT_SECONDS) -> T:
+        """Do ``work`` with the client on the shared loop, in at most ``seconds`` of the present deadline.
+
+        Raises AdapterError.
+        """
         self.require_config()
-        with deadline():
+        with deadline(seconds):
             try:
                 return aio.run(self._with_client(work))
             except Rejected:
