@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,8 +16,10 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsRequest, ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.converter import default as default_converter
+from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.core.deadline import remaining
+from adapters.core.errors import Rejected
 from adapters.core.redact import redact
 
 PAGE_SIZE = 50
@@ -32,6 +35,29 @@ class Unsearchable(ValueError):
     The server writes such letters escaped and then compares the escaped text, so a query with one
     either finds nothing or, unescaped, becomes another query.
     """
+
+
+class NoExecution(Rejected):
+    """There is no such execution, or it has ended and what was asked needs a running one."""
+
+    advice = "Look it up among the executions; closed ones are kept as long as the namespace's retention says."
+
+
+@contextmanager
+def named(workflow_id: str, run_id: str = "") -> Iterator[None]:
+    """Tell an execution that is not there from a namespace that is not. Raises NoExecution."""
+    try:
+        yield
+    except RPCError as error:
+        said = error.message.lower()
+        which = f"{workflow_id} with the run {run_id}" if run_id else workflow_id
+        if error.status is RPCStatusCode.NOT_FOUND and not said.startswith("namespace"):
+            ended = "already completed" in said
+            what = f"The execution {which} has ended." if ended else f"There is no execution {which}."
+            raise NoExecution(what, detail=redact(error.message)) from error
+        if error.status is RPCStatusCode.INVALID_ARGUMENT and ("runid" in said or "run id" in said):
+            raise NoExecution(f"There is no execution {which}.", detail=redact(error.message)) from error
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +118,20 @@ async def page(client: Client, namespace: str, query: str, token: bytes = b"", s
     request = ListWorkflowExecutionsRequest(
         namespace=namespace, page_size=max(1, min(size, PAGE_SIZE)), next_page_token=token, query=query
     )
-    found = await client.workflow_service.list_workflow_executions(request, timeout=_left())
+    found = await client.workflow_service.list_workflow_executions(request, timeout=left())
     return Page(tuple(execution(info) for info in found.executions), found.next_page_token)
 
 
 async def count(client: Client, namespace: str, query: str) -> int:
     """How many match. Raises RPCError."""
     request = CountWorkflowExecutionsRequest(namespace=namespace, query=query)
-    return int((await client.workflow_service.count_workflow_executions(request, timeout=_left())).count)
+    return int((await client.workflow_service.count_workflow_executions(request, timeout=left())).count)
 
 
 async def attributes(client: Client, namespace: str) -> dict[str, int]:
     """Search attributes registered for the namespace, by name, with the number of their type. Raises RPCError."""
     request = ListSearchAttributesRequest(namespace=namespace)
-    found = await client.operator_service.list_search_attributes(request, timeout=_left())
+    found = await client.operator_service.list_search_attributes(request, timeout=left())
     return {name: int(kind) for name, kind in sorted(found.custom_attributes.items())}
 
 
@@ -139,6 +165,7 @@ def written(payload: Payload) -> str:
     return redact(str(value))[:LETTERS]
 
 
-def _left() -> timedelta:
+def left() -> timedelta:
+    """What a request may take: the rest of the present deadline. Raises TimedOut."""
     # Slightly less than the deadline, so that the server's own time-out comes back as an answer.
     return timedelta(seconds=max(0.05, remaining() - 0.05))
