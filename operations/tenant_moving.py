@@ -1,0 +1,81 @@
+"""Tenants on their way in or out: which there are, and how far the run of each is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import select
+
+from adapters.temporal import Temporal
+from adapters.temporal_client import control
+from adapters.temporal_client.executions import NoExecution
+from models import Tenant
+from operations import access
+from operations.access import Actor, Permission
+from operations.platform import Platform
+from operations.workflow_catalogue import OFFBOARDING, PROVISIONING
+from operations.workflow_progress import QUERY, Progress, Step
+
+MOST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """A tenant that comes or goes, by what is kept of it."""
+
+    id: str
+    name: str
+    status: str
+    """provisioning or offboarding."""
+    workflow_id: str
+    ends_at: datetime | None = None
+    """When the waiting period of an offboarding ends; None once it is over, or while provisioning."""
+    removing: bool = False
+    """Whether the offboarding can no longer be called off."""
+
+
+def moving(platform: Platform, actor: Actor) -> list[Moving]:
+    """Tenants that come or go, newest first, at most 50, without their steps. Raises access.Forbidden."""
+    access.require(actor, Permission.TENANTS_VIEW)
+    query = select(Tenant).where(Tenant.status.in_(("provisioning", "offboarding")))
+    with platform.database.session() as session:
+        return [moving_of(row) for row in session.scalars(query.order_by(Tenant.created_at.desc()).limit(MOST))]
+
+
+def progress(platform: Platform, actor: Actor, workflow_id: str) -> Progress:
+    """How far the newest run of a provisioning or offboarding is, as its worker tells.
+
+    Raises access.Forbidden, NoExecution, control.NoAnswer (no worker answers), AdapterError.
+    """
+    access.require(actor, Permission.TENANTS_VIEW)
+    if not workflow_id.startswith((f"{PROVISIONING}/", f"{OFFBOARDING}/")):
+        raise NoExecution(f"{workflow_id[:200]} makes or removes no tenant.")
+    adapter = cast(Temporal, platform.adapters["temporal"])
+    told = adapter.call(lambda client: control.ask(client, adapter.config.namespace, workflow_id, "", QUERY))
+    return _progress(told)
+
+
+def workflow_id(kind: str, tenant: str) -> str:
+    """The id under which a tenant is provisioned or offboarded: one per tenant, so that it runs once at a time."""
+    return f"{kind}/{tenant}"
+
+
+def moving_of(row: Tenant) -> Moving:
+    """What a tenant's row says of its coming or going."""
+    noted = row.lifecycle or {}
+    kind = OFFBOARDING if row.status == "offboarding" else PROVISIONING
+    removing = row.status == "offboarding" and bool(noted.get("waited"))
+    ends = noted.get("ends_at")
+    return Moving(
+        row.id, row.name, row.status, str(noted.get("owner") or workflow_id(kind, row.id)),
+        datetime.fromisoformat(ends) if ends and not removing else None, removing,
+    )  # fmt: skip
+
+
+def _progress(told: Any) -> Progress:
+    told = told if isinstance(told, dict) else {}
+    names = Step.__dataclass_fields__.keys()
+    steps = [Step(**{name: value for name, value in one.items() if name in names}) for one in told.get("steps", [])]
+    return Progress(steps, str(told.get("sentence", "")))
