@@ -197,5 +197,13 @@ def _signal(platform: Platform, owner: str, name: str) -> None:
     adapter.call(lambda client: control.signal(client, adapter.config.namespace, owner, "", name, []))
 
 
+def _row(platform: Platform, tenant: str) -> Tenant:
+    with platform.database.session() as session:
+        row = session.scalars(select(Tenant).where(Tenant.id == change.clean(tenant))).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no tenant {tenant}.")
+    return row
+
+
 def _temporal(platform: Platform) -> Temporal:
     return cast(Temporal, platform.adapters["temporal"])
