@@ -48,12 +48,11 @@ async def run(platform: Platform, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             client = await Client.connect(settings.temporal_address, namespace=settings.temporal_namespace)
-            activities = maintenance.Activities(platform)
             worker = Worker(
                 client,
                 task_queue=TASK_QUEUE,
-                workflows=[maintenance.Maintenance],
-                activities=[activities.clean_up],
+                workflows=maintenance.WORKFLOWS,
+                activities=maintenance.activities(platform),
                 graceful_shutdown_timeout=timedelta(seconds=1),
             )
             await ensure_schedule(client)

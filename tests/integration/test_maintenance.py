@@ -13,15 +13,21 @@ from sqlalchemy import text
 from temporalio.client import Client
 from temporalio.worker import Replayer, Worker
 
-from operations import maintenance
+from adapters.core import Unreachable, utcnow
+from limiter import Scope
+from operations import audit, backups, maintenance, ratelimits
+from operations.access import SYSTEM
 from operations.maintenance import CleanUp, clean_up
 from operations.platform import Platform
+from operations.ratelimits import Edit, Target
+from operations.workflow_catalogue import BACKUP, RECONCILE, Maintained, MaintenanceInput
 from sandbox.inprocess import Services
 from tests.support_operations import make
 from workflows import worker
-from workflows.maintenance import Activities, Maintenance, Result
+from workflows.maintenance import WORKFLOWS, Maintenance, activities
 
 pytestmark = pytest.mark.engines
+VALUES = {"limit": 10, "window_seconds": 3600, "policy": "HARD"}
 
 
 @pytest.fixture
@@ -89,18 +95,66 @@ def test_the_workflow_runs_in_batches_until_nothing_is_left_and_replays(
     fill(store, 5)
     queue = f"maintenance-{uuid.uuid4()}"
 
-    async def run() -> Result:
-        client = await Client.connect(temporal_address)
-        activities = Activities(store)
-        async with Worker(client, task_queue=queue, workflows=[Maintenance], activities=[activities.clean_up]):
-            handle = await client.start_workflow(Maintenance.run, id=queue, task_queue=queue)
-            result = await asyncio.wait_for(handle.result(), 60)
-            assert await handle.query(Maintenance.progress) == result
-        await Replayer(workflows=[Maintenance]).replay_workflow(await handle.fetch_history())
-        return result
-
-    assert asyncio.run(run()) == Result(5, 5, 5, batches=3)
+    result = asyncio.run(_run(store, temporal_address, queue, None))
+    assert result.counts["outbox_rows"] == result.counts["sessions"] == result.counts["state_changes"] == 5
     assert counts(store) == (2, 1, 1)
+
+
+async def _run(platform: Platform, address: str, queue: str, given: MaintenanceInput | None) -> Maintained:
+    """One run on a worker of its own, asked for its progress and replayed."""
+    client = await Client.connect(address)
+    async with Worker(client, task_queue=queue, workflows=WORKFLOWS, activities=activities(platform)):
+        args = [] if given is None else [given]
+        handle = await client.start_workflow(Maintenance.run, args=args, id=queue, task_queue=queue)
+        result = await asyncio.wait_for(handle.result(), 60)
+        told = await handle.query(Maintenance.progress)
+        assert told.percent == 100
+    await Replayer(workflows=WORKFLOWS).replay_workflow(await handle.fetch_history())
+    return result
+
+
+def test_a_backup_is_made_proved_and_old_ones_removed(platform: Platform, temporal_address: str) -> None:
+    result = asyncio.run(_run(platform, temporal_address, f"backup-{uuid.uuid4()}", MaintenanceInput(BACKUP)))
+    row = backups.listing(platform, SYSTEM)[0]
+    assert (row.status, row.size_bytes, row.rows) == ("proved", result.counts["bytes"], result.counts["rows"])
+
+
+def test_reconciling_delivers_and_repairs(platform: Platform, temporal_address: str) -> None:
+    ratelimits.save(platform, SYSTEM, [Edit(Target("api_calls"), VALUES)], reason="for the test")
+    platform.redis.delete("ratelimit:config:api_calls")
+    result = asyncio.run(_run(platform, temporal_address, f"reconcile-{uuid.uuid4()}", MaintenanceInput(RECONCILE)))
+    assert result.counts["rate_limits_repaired"] >= 1
+    assert platform.redis.exists("ratelimit:config:api_calls")
+
+
+def test_a_part_that_is_away_is_named_and_keeps_no_other_from_its_turn(platform: Platform, standins: Services) -> None:
+    platform.redis.ping()
+    standins.fault("s3", "refuse")
+    backups._note(platform, "one", status="stored", bucket="pilothouse-backups")
+    with platform.database.session() as session:
+        session.execute(text("INSERT INTO outbox (topic, key, payload) VALUES ('config', 'redis', '{}')"))
+    with pytest.raises(Unreachable, match="backups missing: No connection to the storage"):
+        maintenance.reconcile(platform)
+    with platform.database.session() as session:
+        assert session.scalar(text("SELECT count(*) FROM outbox WHERE delivered_at IS NULL")) == 0
+
+
+def test_overrides_expired_long_ago_are_removed_and_recorded(platform: Platform) -> None:
+    with platform.database.session() as session:
+        session.execute(text("INSERT INTO tenants (id, name, tier_code) VALUES ('a', 'A', 'free'), ('b', 'B', 'free')"))
+    targets = [Target("api_calls", Scope.TENANT, name) for name in "ab"]
+    edits = [Edit(Target("api_calls"), VALUES)]
+    edits += [Edit(one, {"limit": 5, "expires_at": utcnow() + timedelta(days=1)}) for one in targets]
+    ratelimits.save(platform, SYSTEM, edits, reason="for the test")
+    with platform.database.session() as session:
+        ago = "UPDATE rate_limit_policies SET expires_at = now() - :ago WHERE tenant_id = :tenant"
+        session.execute(text(ago), {"ago": timedelta(days=31), "tenant": "a"})
+        session.execute(text(ago), {"ago": timedelta(days=29), "tenant": "b"})
+    assert maintenance.remove_expired_overrides(platform) == 1
+    assert maintenance.remove_expired_overrides(platform) == 0
+    assert ratelimits.get(platform, SYSTEM, targets[1])
+    entry = audit.entries(platform, SYSTEM, limit=1)[0]
+    assert (entry.action, entry.subject) == ("ratelimit.expired", targets[0].subject)
 
 
 def test_the_worker_waits_for_temporal_and_works_when_it_comes(
@@ -112,7 +166,7 @@ def test_the_worker_waits_for_temporal_and_works_when_it_comes(
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0.2)
     standins.fault("temporal", "refuse")
 
-    async def run() -> Result:
+    async def run() -> Maintained:
         stop = asyncio.Event()
         tried = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -131,4 +185,4 @@ def test_the_worker_waits_for_temporal_and_works_when_it_comes(
         await client.get_schedule_handle(queue).delete()
         return result
 
-    assert asyncio.run(run()).batches == 1
+    assert asyncio.run(run()).job == "clean-up"
