@@ -1,5 +1,5 @@
 """What runs beside the pages in every process: the migration, the sampler, the outbox relay, the
-configuration watcher, the rate limits' reconciler."""
+configuration watcher, the reconcilers of rate limits and of workflow settings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 
 import operations.mail  # noqa: F401  the relay delivers what it queues
 from adapters.core import AdapterError
+from operations import workflow_wire
 from operations.database import MigrationFailed, migrate
 from operations.outbox import Relay
 from operations.platform import Platform
@@ -71,6 +72,7 @@ class Background:
             Relay(platform, slow=True),
             Watcher(platform),
             Reconciler(platform),
+            workflow_wire.Reconciler(platform),
         )
         platform.sampler = self.sampler
 
