@@ -21,7 +21,7 @@ from adapters.temporal_client.executions import NoExecution, left
 from models import Tenant, Tier
 from operations import access, change, tenant_leaving
 from operations.access import Actor, Permission
-from operations.change import FieldError, Invalid
+from operations.change import FieldError, Invalid, NotFound
 from operations.platform import Platform
 from operations.tenant_leaving import AT_WORK, LONGEST_WAIT_HOURS
 from operations.tenant_moving import moving_of, workflow_id

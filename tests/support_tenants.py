@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
-from temporalio.worker import Interceptor, StartActivityInput, Worker, WorkflowInboundInterceptor
-from temporalio.worker import WorkflowInterceptorClassInput, WorkflowOutboundInterceptor
+from temporalio.worker import (
+    Interceptor,
+    StartActivityInput,
+    Worker,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowOutboundInterceptor,
+)
 
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS
@@ -29,7 +36,7 @@ class Retries(Interceptor):
     def __init__(self, attempts: int = 3) -> None:
         _Outbound.policy = RetryPolicy(maximum_attempts=attempts, initial_interval=timedelta(milliseconds=50))
 
-    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[_Inbound]:  # noqa: A002
         return _Inbound
 
 
@@ -41,7 +48,7 @@ class _Inbound(WorkflowInboundInterceptor):
 class _Outbound(WorkflowOutboundInterceptor):
     policy = RetryPolicy()
 
-    def start_activity(self, input: StartActivityInput) -> Any:
+    def start_activity(self, input: StartActivityInput) -> Any:  # noqa: A002
         input.retry_policy = input.retry_policy or self.policy
         return super().start_activity(input)
 
@@ -96,3 +103,24 @@ def mails(platform: Platform, tenant: str) -> Sequence[str]:
 def run(work: Any) -> Any:
     """Run a coroutine function, for at most half a minute."""
     return asyncio.run(asyncio.wait_for(work(), 30))
+
+
+@contextlib.contextmanager
+def at_work(platform: Platform, address: str, queue: str) -> Iterator[None]:
+    """A worker in a thread of its own, for tests that are not coroutines."""
+    loop, stop, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+
+    async def work() -> None:
+        async with worker(await Client.connect(address), platform, queue):
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(work()), name="tenants-worker")
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+        loop.close()

@@ -1,0 +1,117 @@
+"""Provisioning and offboarding as people ask for it: validated, on record, refused whole where Temporal is away."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from adapters.core import Unreachable
+from operations import audit, tenant_lifecycle, tenant_moving
+from operations.access import SYSTEM, Actor, Forbidden
+from operations.change import Invalid, NotFound
+from operations.platform import Platform
+from operations.tenant_systems import SYSTEMS, TenantSpec
+from sandbox.inprocess import Services
+from tests.support import poll
+from tests.support_tenants import TIER, at_work, make_tier, row, where
+
+pytestmark = pytest.mark.engines
+ANALYST = Actor("a", "Ana", frozenset({"analyst"}))
+NAME = f"acme-{uuid.uuid4().hex[:8]}"
+SPEC = TenantSpec(NAME, "Acme", TIER, "boss@acme.example")
+
+
+@pytest.fixture
+def here(platform: Platform) -> Iterator[Platform]:
+    make_tier(platform)
+    yield platform
+
+
+def wrong(error: pytest.ExceptionInfo[Invalid]) -> list[str]:
+    return sorted({field.field for field in error.value.errors})
+
+
+def test_what_cannot_be_is_named_field_by_field(here: Platform) -> None:
+    for spec, fields in (
+        (TenantSpec("Acme!", "", "gold", "nobody"), ["email", "name", "tenant", "tier"]),
+        (TenantSpec("a" * 64, "x" * 201, TIER, "a@b.example"), ["name", "tenant"]),
+    ):
+        with pytest.raises(Invalid) as error:
+            tenant_lifecycle.provision(here, SYSTEM, spec, "new customer")
+        assert wrong(error) == fields
+    with pytest.raises(Forbidden):
+        tenant_lifecycle.provision(here, ANALYST, SPEC, "new customer")
+    with pytest.raises(Invalid) as error:
+        tenant_lifecycle.provision(here, SYSTEM, SPEC, " ")
+    assert wrong(error) == ["reason"]
+    with pytest.raises(NotFound):
+        tenant_lifecycle.offboard(here, SYSTEM, "nobody", 0, "gone")
+    assert where(here, NAME) == []
+
+
+def test_with_temporal_away_nothing_is_begun_and_the_attempt_is_on_record(here: Platform, standins: Services) -> None:
+    standins.fault("temporal", "refuse")
+    with pytest.raises(Unreachable):
+        tenant_lifecycle.provision(here, SYSTEM, SPEC, "new customer")
+    standins.fault("temporal", None)
+    assert row(here, NAME) is None
+    last, first = audit.entries(here, SYSTEM, limit=2)
+    assert first.subject == last.subject == f"tenant/{NAME}"
+    assert first.after["outcome"] == "asked for"
+    assert last.after["outcome"].startswith("failed: ")
+
+
+def test_from_the_first_day_to_the_last(here: Platform, temporal_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = f"lifecycle-{uuid.uuid4()}"
+    monkeypatch.setattr(tenant_lifecycle, "TASK_QUEUE", queue)
+
+    def status(wanted: str) -> bool:
+        return (row(here, NAME) or {}).get("status") == wanted
+
+    begun = tenant_lifecycle.provision(here, SYSTEM, SPEC, "new customer")
+    assert begun.workflow_id == f"tenant-provisioning/{NAME}"
+    with pytest.raises(tenant_lifecycle.AlreadyRunning):
+        tenant_lifecycle.provision(here, SYSTEM, SPEC, "new customer")
+    with at_work(here, temporal_address, queue):
+        poll(lambda: status("active"), 20)
+        told = poll(lambda: tenant_moving.progress(here, SYSTEM, begun.workflow_id))
+        assert len(told.steps) == 8
+        with pytest.raises(Invalid) as error:
+            tenant_lifecycle.provision(here, SYSTEM, SPEC, "again")
+        assert wrong(error) == ["tenant"]
+        with pytest.raises(Invalid) as error:
+            tenant_lifecycle.keep(here, SYSTEM, NAME, "never left")
+        assert wrong(error) == ["tenant"]
+
+        left = tenant_lifecycle.offboard(here, SYSTEM, NAME, 24, "contract ended")
+        poll(lambda: status("offboarding"), 20)
+        (moving,) = tenant_moving.moving(here, SYSTEM)
+        assert (moving.id, moving.workflow_id, moving.removing) == (NAME, left.workflow_id, False)
+        assert moving.ends_at is not None
+        poll(lambda: "Waits until" in tenant_moving.progress(here, SYSTEM, left.workflow_id).sentence)
+        tenant_lifecycle.keep(here, SYSTEM, NAME, "they stay")
+        poll(lambda: status("active"), 20)
+        assert where(here, NAME) == list(SYSTEMS)
+
+        def again() -> bool:
+            try:
+                tenant_lifecycle.offboard(here, SYSTEM, NAME, 24, "contract ended")
+            except tenant_lifecycle.AlreadyRunning:  # the first run has put the tenant back and is about to end
+                return False
+            return True
+
+        poll(again)
+        poll(lambda: status("offboarding"), 20)
+        tenant_lifecycle.end_wait(here, SYSTEM, NAME, "they insist")
+        poll(lambda: status("closed"), 20)
+        assert where(here, NAME) == []
+        with pytest.raises(Invalid) as error:
+            tenant_lifecycle.provision(here, SYSTEM, SPEC, "they are back")
+        assert wrong(error) == ["tenant"]
+    done = {entry.action for entry in audit.entries(here, SYSTEM, limit=50) if entry.subject == f"tenant/{NAME}"}
+    assert done >= {
+        "tenant.provision", "tenant.activate", "tenant.offboard", "tenant.offboarding", "tenant.keep",
+        "tenant.end_wait",
+    }  # fmt: skip
