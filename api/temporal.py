@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
 from api import shapes
 from api.auth import TheActor, ThePlatform
 from operations import workflow_types
-from operations.workflow_types import LONGEST_HOURS, Row
+from operations.workflow_types import Row
 
 ORDER = -1
 """Before /infrastructure/{service}/…, whose parameter would take "temporal" for any service."""
@@ -40,14 +40,14 @@ def workflows(
     platform: ThePlatform,
     actor: TheActor,
     hours: Annotated[
-        float | None,
-        Query(gt=0, le=LONGEST_HOURS, description="Only executions started within so many hours; all kept without it"),
+        Literal[1, 24, 168] | None,
+        Query(description="Only executions started within so many hours; all the namespace keeps without it"),
     ] = None,
 ) -> dict[str, Any]:
     """Those that failed most first. `running` holds the `pending`: open executions that no worker has begun, or that
     wait for one of their type's places. `failure_rate_percent` is failed and timed out of those that completed, failed
     or timed out; durations are of the latest of these, at most 500. A failure's `message` is null without the
-    permission to read payloads. Shared with the page and at most 10 s old while somebody asks; `read_at` says when.
+    permission to read payloads. Shared with the page and refreshed while somebody asks; `read_at` says when.
     """
     rows, read_at, counted = workflow_types.listing(platform, actor, hours)
     return {

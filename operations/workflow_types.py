@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import cast
+from typing import TypeVar, cast
 
 from sqlalchemy import func, select
 
@@ -20,11 +21,11 @@ from operations.platform import Platform
 from operations.readings import Reading
 from operations.workflow_catalogue import CATALOGUE
 
-COUNTS_EVERY_S = 10.0
-OUTCOMES_EVERY_S = 60.0
-LONGEST_HOURS = 24 * 366
+EVERY_S = 10.0
+SLOWEST_S = 120.0
+SHARE = 12.0
+"""A question is asked again after twelve times as long as its answer took: the server is not kept busy by it."""
 API_WAIT_S = 9.0
-_NONE = TypeCounts()
 _NO_OUTCOME = TypeOutcome()
 
 
@@ -41,6 +42,16 @@ class Counted:
     """Types the namespace knows without an execution in the span, left out."""
     more: bool
     """Whether there are more types than are counted."""
+    took_s: float = 0.0
+    """How long the server took to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How runs of each type ended, of the types that had ended runs when it was asked."""
+
+    types: dict[str, TypeOutcome]
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,9 @@ class Row:
         return 100 * self.bad / ended if ended else None
 
 
+T = TypeVar("T", Counted, Ended)
+
+
 def adapter_of(platform: Platform) -> Temporal:
     """The adapter of Temporal with the configuration in force."""
     return cast(Temporal, platform.adapters["temporal"])
@@ -87,30 +101,25 @@ def connection(platform: Platform, *, wait: float = 0.25) -> Reading[Connection]
 
 def counted(platform: Platform, hours: float | None, *, wait: float = 0.25) -> Reading[Counted]:
     """Counts of executions started within so many hours (None: all kept), shared by all who look."""
-    key = f"temporal:types:{hours or 'all'}"
-    return platform.readings.get(key, lambda: _count(platform, hours), COUNTS_EVERY_S, wait)
+    return _paced(platform, f"temporal:types:{hours or 'all'}", lambda: _count(platform, hours), wait)
 
 
-def outcomes(
-    platform: Platform, hours: float | None, found: Counted, *, wait: float = 0.0
-) -> Reading[dict[str, TypeOutcome]]:
-    """Durations and last failures of the types counted, refreshed each minute."""
+def outcomes(platform: Platform, hours: float | None, found: Counted, *, wait: float = 0.0) -> Reading[Ended]:
+    """Durations and last failures of the types counted."""
     names = [name for name, one in found.types.items() if one.total > one.running]
-    key = f"temporal:outcomes:{hours or 'all'}"
-    return platform.readings.get(
-        key, lambda: adapter_of(platform).type_outcomes(names, since_of(hours)), OUTCOMES_EVERY_S, wait
-    )
+    return _paced(platform, f"temporal:outcomes:{hours or 'all'}", lambda: _end(platform, hours, names), wait)
 
 
-def rows(found: Counted, ended: dict[str, TypeOutcome] | None) -> list[Row]:
+def rows(found: Counted, ended: Ended | None) -> list[Row]:
     """One row per type, those that failed most first, then the busiest."""
+    known = ended.types if ended else {}
     made = [
         Row(
             name,
             name in CATALOGUE,
             counts,
             _pending(counts, found.waiting.get(name, 0)),
-            None if ended is None and counts.total > counts.running else (ended or {}).get(name, _NO_OUTCOME),
+            known.get(name, _NO_OUTCOME if counts.total == counts.running else None),
         )
         for name, counts in found.types.items()
     ]
@@ -151,6 +160,21 @@ def readable(row: Row, actor: Actor) -> Row:
     return replace(row, outcome=replace(row.outcome, last=hidden))
 
 
+def _paced(platform: Platform, key: str, fetch: Callable[[], T], wait: float) -> Reading[T]:
+    """A reading asked for again the later the longer it took."""
+    found = platform.readings.get(key, fetch, EVERY_S, wait)
+    every = SHARE * (found.value.took_s if found.value is not None else 0.0)
+    if every > EVERY_S:
+        found = platform.readings.get(key, fetch, min(SLOWEST_S, every), 0.0)
+    return found
+
+
+def _end(platform: Platform, hours: float | None, names: list[str]) -> Ended:
+    begun = time.monotonic()
+    found = adapter_of(platform).type_outcomes(names, since_of(hours))
+    return Ended(found, time.monotonic() - begun)
+
+
 def _pending(counts: TypeCounts, waiting: int) -> int | None:
     return waiting or None if counts.untaken is None else counts.untaken + waiting
 
@@ -158,16 +182,18 @@ def _pending(counts: TypeCounts, waiting: int) -> int | None:
 def _count(platform: Platform, hours: float | None) -> Counted:
     adapter = adapter_of(platform)
     since = since_of(hours)
+    begun = time.monotonic()
     known = adapter.workflow_types()
     names = [*known.names, *(name for name in CATALOGUE if name not in known.names)]
     found = adapter.type_counts(names, since)
+    took = time.monotonic() - begun
     gone = [name for name in known.names if not found[name].total]
     if hours is None:
         adapter.forget_types(gone)
     kept = {name: one for name, one in found.items() if one.total or name in CATALOGUE}
     waiting, places_known = _waiting(platform, since)
     idle = 0 if hours is None else sum(1 for name in gone if name not in CATALOGUE)
-    return Counted(kept, waiting, places_known, idle, known.more)
+    return Counted(kept, waiting, places_known, idle, known.more, took)
 
 
 def _waiting(platform: Platform, since: datetime | None) -> tuple[dict[str, int], bool]:

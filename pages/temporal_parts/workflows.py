@@ -12,7 +12,7 @@ from operations import workflow_types
 from operations.access import Permission
 from operations.readings import Reading
 from operations.workflow_catalogue import CATALOGUE
-from operations.workflow_types import Counted, Row
+from operations.workflow_types import Counted, Ended, Row
 from pages.temporal_parts import common
 from pages.widgets import cached, state, table
 from pages.widgets.template import View
@@ -98,7 +98,7 @@ def _controls(types: int) -> tuple[str, str]:
     return (wanted or "").strip().casefold(), order or "Failures"
 
 
-def _told(found: Reading[Counted], ended: Reading[dict[str, workflow_types.TypeOutcome]], counted: Counted) -> None:
+def _told(found: Reading[Counted], ended: Reading[Ended], counted: Counted) -> None:
     """How fresh the numbers are, and which of them are not known."""
     lines = [cached.age(found)]
     if ended.value is None and ended.error is None:
