@@ -100,7 +100,7 @@ def validate(type_: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _field(type_: str, name: str, value: Any) -> int | float | None:
+def _field(type_: str, name: str, value: Any) -> Any:
     if name not in FIELDS:
         raise ValueError("is not known | " + ", ".join(FIELDS))
     limits = FIELDS[name]
