@@ -188,13 +188,13 @@ class S3(Adapter[S3Config]):
     def put_object(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> None:
         """Store a small object in the configured bucket. Raises AdapterError."""
         with self._asking() as client:
-            client.put_object(Bucket=self._bucket(), Key=key, Body=body, ContentType=content_type)
+            _told(client.put_object(Bucket=self._bucket(), Key=key, Body=body, ContentType=content_type))
 
     def has_object(self, key: str) -> bool:
         """Whether the configured bucket has an object. Raises AdapterError."""
         with self._asking() as client:
             try:
-                client.head_object(Bucket=self._bucket(), Key=key)
+                _told(client.head_object(Bucket=self._bucket(), Key=key))
             except ClientError as error:
                 # A HEAD has no body, so a missing bucket looks alike: the bucket itself tells them apart.
                 if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 404:
@@ -315,6 +315,12 @@ class S3(Adapter[S3Config]):
             except (ResponseParserError, BotoCoreError, httpx.HTTPError, ValueError, KeyError, TypeError) as error:
                 detail = redact(f"{type(error).__name__}: {error}", config.access_key, config.secret_key)
                 raise Unexpected("What answers at this address does not speak S3.", detail=detail) from error
+
+
+def _told(answer: Any) -> None:
+    """Raise Unexpected unless an answer about an object is one of S3: a status alone any web server gives."""
+    if not answer.get("ETag"):
+        raise Unexpected("What answers at this address does not speak S3.", detail="no ETag in its answer")
 
 
 def _translate(error: ClientError, detail: str) -> AdapterError:

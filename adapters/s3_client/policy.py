@@ -26,9 +26,9 @@ def read(client: Any, bucket: str) -> dict[str, Any]:
         policy = json.loads(raw)
     except ValueError as error:
         raise Unexpected("The bucket's policy is not JSON.", detail=str(raw)[:300]) from error
-    if not isinstance(policy, dict):
+    if not isinstance(policy, dict) or "Statement" not in policy:
         raise Unexpected("The bucket's policy has an unexpected shape.", detail=str(raw)[:300])
-    statements = policy.get("Statement", [])
+    statements = policy["Statement"]
     # One statement may stand alone, without a list.
     policy["Statement"] = statements if isinstance(statements, list) else [statements]
     return policy

@@ -38,13 +38,20 @@ def delete_batch(client: Any, bucket: str, prefix: str) -> int:
 
 
 def _page(client: Any, bucket: str, prefix: str) -> list[dict[str, str]]:
-    try:
-        page = client.list_object_versions(Bucket=bucket, Prefix=prefix, MaxKeys=BATCH)
-    except ClientError as error:
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (405, 501):
-            raise
-        # Storage without versions.
+    if not _versioned(client, bucket):
         page = client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=BATCH)
         return [{"Key": row["Key"]} for row in page.get("Contents", [])]
+    page = client.list_object_versions(Bucket=bucket, Prefix=prefix, MaxKeys=BATCH)
     rows = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
     return [{"Key": row["Key"], "VersionId": row["VersionId"]} for row in rows]
+
+
+def _versioned(client: Any, bucket: str) -> bool:
+    """Whether objects of the bucket have, or had, versions; a suspended bucket keeps those it has."""
+    try:
+        return bool(client.get_bucket_versioning(Bucket=bucket).get("Status"))
+    except ClientError as error:
+        # Many servers know no versions, and a key may be refused the question.
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (403, 405, 501):
+            return False
+        raise

@@ -85,11 +85,13 @@ def create(http: httpx.Client, slug: str, *, name: str, tier: str, email: str) -
 
 def delete(http: httpx.Client, ident: str) -> bool:
     """Delete a tenant and what SomaBrain remembers of it; False where there is none. Raises AdapterError."""
-    path = f"{PATH}/{quote(ident, safe='')}"
+    path, params = f"{PATH}/{quote(ident, safe='')}", {"hard_delete": "true"}
     try:
-        request(http, "DELETE", path, expect=dict, service="SomaBrain", seconds=SECONDS, params={"hard_delete": "true"})
+        body = request(http, "DELETE", path, expect=dict, service="SomaBrain", seconds=SECONDS, params=params)
     except NotSupported:
         return False
+    if body.get("status") != "deleted":
+        raise _wrong(body)
     return True
 
 
