@@ -6,6 +6,7 @@ import streamlit as st
 
 from operations import change, tenants
 from operations.access import Permission
+from pages.tenants_parts import adding, leaving
 from pages.widgets import charts, session, state, table
 from pages.widgets.page import Page
 
@@ -21,29 +22,35 @@ PAGE = Page(
 )
 PER_PAGE = 20
 USAGE_DAYS = 30
-_TONE = {"past_due": "degraded", "suspended": "down"}
+_TONE = {"past_due": "degraded", "suspended": "down", "offboarding": "degraded"}
 
 
 def render() -> None:
-    """Draw the list, or one tenant where the address names one."""
-    chosen = st.query_params.get("tenant")
-    if chosen:
+    """Draw the list, or what the address names: one tenant, the form for a new one, or how far that one is."""
+    if st.query_params.get(adding.ADD):
+        adding.draw()
+    elif made := st.query_params.get(adding.MADE):
+        adding.made(made)
+    elif chosen := st.query_params.get("tenant"):
         _detail(chosen)
     else:
+        leaving.draw()
         _list()
 
 
 def _list() -> None:
     who, platform = session.actor(), session.platform()
-    words = st.text_input(
-        "Search",
-        key="q",
-        bind="query-params",
-        placeholder="Search by name or id",
-        icon=":material/search:",
-        label_visibility="collapsed",
-        width=320,
-    )
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        words = st.text_input(
+            "Search",
+            key="q",
+            bind="query-params",
+            placeholder="Search by name or id",
+            icon=":material/search:",
+            label_visibility="collapsed",
+            width=320,
+        )
+        adding.button()
     page = int(st.session_state.get("tenants_page", 1))
     found = tenants.search(platform, who, (words or "").strip(), PER_PAGE, (page - 1) * PER_PAGE)
     if not found.rows and page > 1:
@@ -85,14 +92,17 @@ def _status(status: str) -> str:
 
 def _detail(tenant_id: str) -> None:
     who, platform = session.actor(), session.platform()
-    if st.button("All tenants", icon=":material/arrow_back:", type="tertiary"):
-        del st.query_params["tenant"]
-        st.rerun()
-    try:
-        tenant = tenants.get(platform, who, tenant_id)
-    except change.NotFound:
-        table.empty("No such tenant", "It may have been removed, or the address is mistyped.")
-        return
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        if st.button("All tenants", icon=":material/arrow_back:", type="tertiary"):
+            del st.query_params["tenant"]
+            st.rerun()
+        try:
+            tenant = tenants.get(platform, who, tenant_id)
+        except change.NotFound:
+            table.empty("No such tenant", "It may have been removed, or the address is mistyped.")
+            return
+        leaving.button(tenant.id, tenant.status)
+    leaving.draw(tenant.id)
     facts = {
         "Tier": tenant.tier,
         "Status": state.words(tenant.status),

@@ -1,0 +1,1 @@
+"""What is particular to the Tenants page: tenants coming and going."""
