@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -27,7 +27,7 @@ from operations.access import Actor, Permission
 from operations.backup_seal import Beat, Sealer
 from operations.backup_tools import BackupFailed
 from operations.change import NotFound
-from operations.database import Database, translated
+from operations.database import Database, StoreUnavailable, translated
 from operations.platform import Platform
 
 log = logging.getLogger(__name__)
@@ -278,13 +278,26 @@ def _compare(manifest: dict[str, Any], revision: str, found: dict[str, int]) -> 
         raise BackupFailed("What was restored differs from what was backed up.", detail="; ".join(wrong)[:1000])
 
 
+def stored(platform: Platform) -> list[tuple[str, str]]:
+    """Ids in the bucket, newest first, with what the console's database knows of each. Raises AdapterError."""
+    there = cast(S3, platform.adapters["s3"]).objects(platform.settings.backup_bucket).folders(ROOT)
+    try:
+        known = {row.id: row.status for row in listing(platform, access.SYSTEM, LIST_LIMIT)}
+    except StoreUnavailable:
+        known = {}  # that is when backups are wanted most
+    return [(ident, known.get(ident, "not known to the database")) for ident in sorted(there, reverse=True)]
+
+
 def _opened(platform: Platform, ident: str) -> tuple[dict[str, Any], Sealer]:
-    with platform.database.session() as session:
+    bucket, prefix = platform.settings.backup_bucket, f"{ROOT}{ident}/"
+    with suppress(StoreUnavailable), platform.database.session() as session:
         row = session.get(Backup, ident)
-        if row is None:
-            raise NotFound(f"There is no backup {ident}.")
-        bucket, prefix = row.bucket or platform.settings.backup_bucket, row.prefix or f"{ROOT}{ident}/"
-    sealer = Sealer(cast(S3, platform.adapters["s3"]).objects(bucket), prefix, platform.settings.fernet)
+        if row is not None:
+            bucket, prefix = row.bucket or bucket, row.prefix or prefix
+    objects = cast(S3, platform.adapters["s3"]).objects(bucket)
+    if ident not in objects.folders(ROOT):
+        raise NotFound(f"There is no backup {ident} in the bucket {bucket}.")
+    sealer = Sealer(objects, prefix, platform.settings.fernet)
     return sealer.read_manifest(), sealer
 
 

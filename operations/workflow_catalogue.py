@@ -123,6 +123,8 @@ class PerTenant:
 CLEAN_UP = "clean-up"
 RECONCILE = "reconcile"
 BACKUP = "backup"
+BACKUP_SCHEDULE = "pilothouse-backup"
+"""Id of the schedule that makes a backup every day."""
 
 
 @dataclass
