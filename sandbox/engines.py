@@ -303,14 +303,18 @@ class Valkey(Engine):
 
 
 class Temporal(Engine):
-    """Temporal's development server on SQLite, without its web UI. ``folder=None`` keeps all in memory."""
+    """Temporal's development server on SQLite, without its web UI. Without ``durable`` all is kept in memory.
+
+    ``more`` are further arguments of its command line.
+    """
 
     name = "Temporal"
     namespace = "default"
 
-    def __init__(self, folder: Path, port: int, *, durable: bool = True) -> None:
+    def __init__(self, folder: Path, port: int, *, durable: bool = True, more: tuple[str, ...] = ()) -> None:
         super().__init__(folder, port)
         self.durable = durable
+        self.more = more
 
     @property
     def url(self) -> str:
@@ -328,6 +332,7 @@ class Temporal(Engine):
             command += ["--dynamic-config-value", setting]
         if self.durable:
             command += ["--db-filename", self.folder / "temporal.sqlite"]
+        command += self.more
         # HOME keeps the CLI from reading the settings of whoever runs the sandbox.
         self.process = spawn(command, log=self.log, env={**os.environ, "HOME": str(self.folder)})
 
