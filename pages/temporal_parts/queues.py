@@ -17,6 +17,7 @@ from pages.widgets import cached, forms, session, state, table
 from pages.widgets.template import View
 
 EVERY = 10.0
+DRAWN_EVERY = 5.0
 HEADS = (
     "Task queue",
     "For",
@@ -58,8 +59,8 @@ def draw(view: View) -> None:
     _limit(view)
     st.markdown("#### Workflows at once")
     st.html(
-        "How many workflows of a type may run at once is set with its timeout and retries, under "
-        f"{common.anchor('?face_temporal=Settings', 'Settings')}."
+        "<span style='font-size:.875rem'>How many workflows of a type may run at once is set with its timeout and "
+        f"retries, under {common.anchor('?face_temporal=Settings', 'Settings')}.</span>"
     )
 
 
@@ -72,7 +73,7 @@ def found() -> Found | None:
     )  # fmt: skip
 
 
-@cached.live(EVERY)
+@cached.live(DRAWN_EVERY)
 def _rows(view: View, words: str) -> None:
     platform, actor = session.platform(), session.actor()
     names = found()
@@ -158,7 +159,7 @@ def _limit(view: View) -> None:
         return
     st.markdown(
         ":gray[Temporal hands out at most so many activities per second, to all workers together. Zero is a limit: "
-        "it blocks. Nothing takes the limit away. Workflow tasks cannot be limited: the server refuses it.]"
+        "it blocks. An empty field takes the limit away. Workflow tasks cannot be limited: the server refuses it.]"
     )
     names = found()
     if names is None:

@@ -69,15 +69,15 @@ def _facts(view: View, schedule_id: str) -> None:
         st.error(f"It cannot run: {state.plain(one.error)}", icon=":material/error:")
     if one.paused:
         st.warning(f"Paused. {state.plain(one.note)}", icon=":material/pause_circle:")
+    st.markdown(f"Runs **{state.plain(one.spec.words)}**.")
     listing.facts(
         [
-            ("When", one.spec.words, f"crons: {', '.join(one.spec.crons) or 'none'}"),
             ("Workflow", one.type, f"ids begin with {one.workflow_id}"),
             ("Task queue", one.task_queue, "where its runs wait for a worker"),
             ("If one still runs", OVERLAP_WORDS.get(one.overlap, one.overlap), f"overlap policy {one.overlap}"),
             ("Missed runs", f"made up within {length(one.catchup_seconds)}", "catch-up window after an outage"),
             ("Runs started", f"{one.started:,}", f"{one.missed:,} missed, {one.skipped:,} skipped"),
-            ("Left", "no bound" if one.left is None else f"{one.left:,}", "runs it may still start"),
+            *([] if one.left is None else [("Left", f"{one.left:,}", "runs it may still start")]),
             ("Changed", f"{state.since(one.updated_at or one.created_at)} ago",
              state.moment(one.updated_at or one.created_at)),
         ]

@@ -15,6 +15,7 @@ from pages.widgets import cached, session, state, table
 from pages.widgets.template import View
 
 EVERY = 10.0
+DRAWN_EVERY = 5.0
 HEADS = ("Schedule", "Runs", "When", "Next", "Last", "Before that", "State")
 _SHOWN = {"All": None, "Active": False, "Paused": True}
 
@@ -37,7 +38,7 @@ def draw(view: View) -> None:
     _rows(view, words or "", _SHOWN[which or "All"])
 
 
-@cached.live(EVERY)
+@cached.live(DRAWN_EVERY)
 def _rows(view: View, words: str, paused: bool | None) -> None:
     platform, actor = session.platform(), session.actor()
     page = int(st.session_state.get("schedules_page", 1))

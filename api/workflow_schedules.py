@@ -1,0 +1,179 @@
+"""Schedules of Temporal for programs."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from adapters.temporal_client.schedule_spec import Interval
+from adapters.temporal_client.schedules import Schedule
+from api import shapes, versions
+from api.auth import TheActor, ThePlatform
+from operations import workflow_schedule_edit, workflow_schedules
+from operations.access import Permission, require
+from operations.workflow_schedule_edit import Edit
+
+ORDER = -1
+"""Before /infrastructure/{service}/…, whose parameter would take "temporal" for any service."""
+router = APIRouter(prefix="/infrastructure/temporal/schedules", tags=["Workflows"])
+Overlap = Literal["Skip", "BufferOne", "BufferAll", "CancelOther", "TerminateOther", "AllowAll"]
+Reason = Annotated[str, Field(max_length=300, description="Why; kept in the audit")]
+OVER_API = "Changed over the API"
+
+
+class Strict(BaseModel):
+    """A body that names nothing unknown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Note(Strict):
+    """Why it is paused or resumed: it stays on the schedule."""
+
+    note: Reason = OVER_API
+
+
+class Trigger(Strict):
+    """A run now."""
+
+    overlap: Overlap | None = Field(None, description="Instead of the schedule's own policy")
+    reason: Reason = OVER_API
+
+
+class Backfill(Strict):
+    """A past time whose runs are started now, both ends included."""
+
+    start: AwareDatetime = Field(alias="from")
+    end: AwareDatetime = Field(alias="to")
+    overlap: Overlap = "BufferAll"
+    preview: bool = Field(False, description="Only tell what would be started")
+    reason: Reason = OVER_API
+
+
+class Change(Strict):
+    """New values; what is left out stays. `every_seconds` or `crons` replace all times."""
+
+    every_seconds: float | None = Field(None, ge=1, le=366 * 86400)
+    offset_seconds: float = Field(0.0, ge=0)
+    crons: list[str] | None = Field(None, max_length=50)
+    overlap: Overlap | None = None
+    note: str | None = Field(None, max_length=300)
+    input: list[Any] | None = Field(None, description="The workflow's arguments; needs workflows:payloads")
+    reason: Reason = OVER_API
+
+
+def wire(one: Schedule) -> dict[str, Any]:
+    """A schedule as JSON, its times in words besides."""
+    return {**shapes.wire(one), "times": one.spec.words, "version": str(one.version)}
+
+
+@router.get("", summary="Schedules")
+def listing(
+    platform: ThePlatform,
+    actor: TheActor,
+    q: Annotated[str, Query(max_length=100, description="Part of an id, a workflow type or a note")] = "",
+    paused: bool | None = None,
+    page: Annotated[int, Query(ge=1, le=1000)] = 1,
+) -> dict[str, Any]:
+    """By id, 20 a page, with their next and last runs. Inputs are masked without workflows:payloads."""
+    found = workflow_schedules.listing(platform, actor, q, paused, page)
+    return {
+        "items": [wire(one) for one in found.rows],
+        "total": found.total,
+        "page": found.page,
+        "pages": found.pages,
+        "more": found.cut,
+    }
+
+
+@router.get("/{schedule:path}", summary="One schedule")
+def one(schedule: str, platform: ThePlatform, actor: TheActor, response: Response) -> dict[str, Any]:
+    """Its times, runs and input; the ETag is what a change is made against."""
+    found = workflow_schedules.one(platform, actor, schedule)
+    versions.tag(response, found.version)
+    return wire(found)
+
+
+@router.post("/{schedule:path}/pause", summary="Pause a schedule")
+def pause(schedule: str, body: Note, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
+    """It starts nothing until it is resumed. With If-Match only as you saw it."""
+    workflow_schedules.pause(
+        platform, actor, schedule, seen=versions.optional(request), note=body.note, request_id=request_id(request)
+    )
+    return wire(workflow_schedules.one(platform, actor, schedule))
+
+
+@router.post("/{schedule:path}/resume", summary="Resume a schedule")
+def resume(schedule: str, body: Note, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
+    """It goes on at its next time. With If-Match only as you saw it."""
+    workflow_schedules.resume(
+        platform, actor, schedule, seen=versions.optional(request), note=body.note, request_id=request_id(request)
+    )
+    return wire(workflow_schedules.one(platform, actor, schedule))
+
+
+@router.post("/{schedule:path}/trigger", summary="Run a schedule now")
+def trigger(schedule: str, body: Trigger, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
+    """The run it started; `skipped` where its overlap policy forbade one."""
+    done = workflow_schedules.trigger(
+        platform, actor, schedule, reason=body.reason, overlap=body.overlap or "", request_id=request_id(request)
+    )
+    return {"workflow_id": done.workflow_id or None, "run_id": done.run_id or None, "skipped": done.skipped}
+
+
+@router.post("/{schedule:path}/backfill", summary="Run a schedule for a past time")
+def backfill(schedule: str, body: Backfill, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
+    """How many runs it starts, at most 999; with `preview` nothing is started."""
+    span: tuple[datetime, datetime] = (body.start.astimezone(UTC), body.end.astimezone(UTC))
+    require(actor, Permission.WORKFLOWS_OPERATE)
+    if body.preview:
+        found = workflow_schedules.preview(platform, actor, schedule, *span)
+    else:
+        found = workflow_schedules.backfill(
+            platform, actor, schedule, *span, reason=body.reason, overlap=body.overlap, request_id=request_id(request)
+        )
+    return {"runs": found.count, "first": shapes.wire(found.first), "last": shapes.wire(found.last),
+            "started": not body.preview}  # fmt: skip
+
+
+@router.put("/{schedule:path}", summary="Edit a schedule")
+def edit(
+    schedule: str, body: Change, platform: ThePlatform, actor: TheActor, request: Request, response: Response
+) -> dict[str, Any]:
+    """Needs If-Match; 412 shows both values when it is stale."""
+    require(actor, Permission.WORKFLOWS_OPERATE)
+    seen = versions.required(request)
+    every = None if body.every_seconds is None else (Interval(body.every_seconds, body.offset_seconds),)
+    crons = None if body.crons is None else tuple(body.crons)
+    given = None if body.input is None else json.dumps(body.input)
+    workflow_schedule_edit.save(
+        platform, actor, schedule, Edit(every, crons, body.overlap, body.note, given), seen=seen, reason=body.reason,
+        request_id=request_id(request),
+    )  # fmt: skip
+    return one(schedule, platform, actor, response)
+
+
+@router.delete("/{schedule:path}", status_code=204, summary="Remove a schedule")
+def remove(
+    schedule: str,
+    platform: ThePlatform,
+    actor: TheActor,
+    request: Request,
+    confirm: Annotated[str, Query(max_length=1000, description="The schedule's id once more")] = "",
+    reason: Annotated[str, Query(max_length=300)] = OVER_API,
+) -> None:
+    """Needs If-Match. What it started goes on."""
+    require(actor, Permission.WORKFLOWS_OPERATE)
+    workflow_schedules.delete(
+        platform, actor, schedule, typed=confirm, seen=versions.required(request), reason=reason,
+        request_id=request_id(request),
+    )  # fmt: skip
+
+
+def request_id(request: Request) -> str | None:
+    """The caller's own number for the request, for the record."""
+    return request.headers.get("x-request-id", "")[:100] or None
