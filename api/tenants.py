@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from adapters.temporal_client.executions import NoExecution
 from api import shapes
 from api.auth import TheActor, ThePlatform
-from operations import subscriptions, tenants
+from api.problems import Problem
+from operations import subscriptions, tenant_lifecycle, tenant_moving, tenants
+from operations.tenant_lifecycle import AlreadyRunning, Begun
+from operations.tenant_systems import TenantSpec
 
 router = APIRouter(tags=["Tenants"])
 
@@ -22,6 +29,26 @@ class NewTier(BaseModel):
     tier: Annotated[str, Field(max_length=63, description="Code of the new tier")]
     seen: Annotated[str, Field(max_length=63, description="Code of the tier you read; 412 when it is another by now")]
     reason: Annotated[str, Field(max_length=500, description="Why; kept in the audit")] = "Changed over the API"
+
+
+class NewTenant(BaseModel):
+    """A tenant to be made in every system."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Annotated[str, Field(max_length=63, description=tenant_lifecycle.ID_ALLOWED)]
+    name: Annotated[str, Field(max_length=tenant_lifecycle.NAME_LIMIT, description="As people call it")]
+    tier: Annotated[str, Field(max_length=63, description="Code of its tier")]
+    email: Annotated[str, Field(max_length=254, description="Whom the welcome mail and the bills go to")]
+    reason: Annotated[str, Field(max_length=300, description="Why; kept in the audit")] = "Made over the API"
+
+
+class Why(BaseModel):
+    """The reason of a change."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(max_length=300, description="Why; kept in the audit")]
 
 
 @router.get("/tenants", summary="Search tenants")
@@ -62,6 +89,80 @@ def usage(
 ) -> dict[str, Any]:
     """Per key and UTC day: amount, over the limit, blocked."""
     return {"items": shapes.wire(tenants.usage(platform, actor, tenant, days))}
+
+
+@router.post("/tenants", status_code=202, summary="Make a tenant in every system")
+def make(
+    values: NewTenant, platform: ThePlatform, actor: TheActor, request: Request, response: Response
+) -> dict[str, Any]:
+    """Answers when the work has begun; `Location` tells how far it is. Where a step fails nothing is left behind."""
+    spec = TenantSpec(values.id, values.name, values.tier, values.email)
+    with _running():
+        begun = tenant_lifecycle.provision(platform, actor, spec, values.reason, _request_id(request))
+    return _begun(response, spec.tenant.strip(), begun)
+
+
+@router.delete("/tenants/{tenant}", status_code=202, summary="Offboard a tenant")
+def offboard(
+    tenant: str,
+    platform: ThePlatform,
+    actor: TheActor,
+    request: Request,
+    response: Response,
+    wait_hours: Annotated[float, Query(ge=0, le=tenant_lifecycle.LONGEST_WAIT_HOURS)] = 720.0,
+    reason: Annotated[str, Query(max_length=300, description="Why; kept in the audit")] = "Offboarded over the API",
+) -> dict[str, Any]:
+    """It is removed from every system after the waiting period; until then it can be kept."""
+    with _running():
+        begun = tenant_lifecycle.offboard(platform, actor, tenant, wait_hours, reason, _request_id(request))
+    return _begun(response, tenant, begun)
+
+
+@router.get("/tenants/{tenant}/progress", summary="How far a tenant's making or removing is")
+def progress(tenant: str, platform: ThePlatform, actor: TheActor) -> dict[str, Any]:
+    """Of the newest run: its steps with their states, what it does now, and the share that is done in percent."""
+    ident = tenant_moving.newest(platform, actor, tenant)
+    try:
+        told = tenant_moving.progress(platform, actor, ident)
+    except NoExecution as error:
+        raise Problem(404, "not-found", error.sentence) from error
+    shape: dict[str, Any] = shapes.wire(told)
+    return {"workflow_id": ident, "percent": told.percent, **shape}
+
+
+@router.post("/tenants/{tenant}/offboarding/end", status_code=202, summary="End an offboarding's waiting period")
+def end_wait(tenant: str, values: Why, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
+    """Removing begins now; there is no way back."""
+    tenant_lifecycle.end_wait(platform, actor, tenant, values.reason, _request_id(request))
+    return {"tenant": tenant, "progress": _progress_of(tenant)}
+
+
+@router.post("/tenants/{tenant}/offboarding/keep", status_code=202, summary="Call an offboarding off")
+def keep(tenant: str, values: Why, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
+    """While it waits: the tenant is what it was before."""
+    tenant_lifecycle.keep(platform, actor, tenant, values.reason, _request_id(request))
+    return {"tenant": tenant, "progress": _progress_of(tenant)}
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    try:
+        yield
+    except AlreadyRunning as error:
+        raise Problem(409, "already-running", error.sentence, advice=error.advice) from error
+
+
+def _begun(response: Response, tenant: str, begun: Begun) -> dict[str, Any]:
+    response.headers["Location"] = _progress_of(tenant)
+    return {"tenant": tenant, "workflow_id": begun.workflow_id, "run_id": begun.run_id}
+
+
+def _progress_of(tenant: str) -> str:
+    return f"/api/v2/tenants/{quote(tenant, safe='')}/progress"
+
+
+def _request_id(request: Request) -> str | None:
+    return request.headers.get("x-request-id")
 
 
 @router.get("/subscriptions", summary="Tiers with quotas and prices")

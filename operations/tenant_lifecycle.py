@@ -131,7 +131,7 @@ def keep(platform: Platform, actor: Actor, tenant: str, reason: str, request_id:
 def _check(platform: Platform, spec: TenantSpec) -> None:
     wrong = []
     if not ID.fullmatch(spec.tenant):
-        wrong.append(FieldError("tenant", "cannot be an id", ID_ALLOWED))
+        wrong.append(FieldError("id", "cannot be an id", ID_ALLOWED))
     if not spec.name or len(spec.name) > NAME_LIMIT:
         wrong.append(FieldError("name", "is asked for", f"1 to {NAME_LIMIT} characters"))
     if not valid(spec.email):
@@ -142,9 +142,9 @@ def _check(platform: Platform, spec: TenantSpec) -> None:
     if spec.tier not in codes:
         wrong.append(FieldError("tier", "is not one of the tiers", ", ".join(codes)))
     if status == "closed":
-        wrong.append(FieldError("tenant", "belonged to a tenant that was closed", "an id that was never used"))
+        wrong.append(FieldError("id", "belonged to a tenant that was closed", "an id that was never used"))
     elif status not in (None, "provisioning"):
-        wrong.append(FieldError("tenant", "is taken", "an id that is free"))
+        wrong.append(FieldError("id", "is taken", "an id that is free"))
     if wrong:
         raise Invalid(wrong)
 

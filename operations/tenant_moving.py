@@ -12,7 +12,7 @@ from adapters.temporal import Temporal
 from adapters.temporal_client import control
 from adapters.temporal_client.executions import NoExecution
 from models import Tenant
-from operations import access
+from operations import access, change
 from operations.access import Actor, Permission
 from operations.platform import Platform
 from operations.workflow_catalogue import OFFBOARDING, PROVISIONING
@@ -55,6 +55,17 @@ def progress(platform: Platform, actor: Actor, workflow_id: str) -> Progress:
     adapter = cast(Temporal, platform.adapters["temporal"])
     told = adapter.call(lambda client: control.ask(client, adapter.config.namespace, workflow_id, "", QUERY))
     return _progress(told)
+
+
+def newest(platform: Platform, actor: Actor, tenant: str) -> str:
+    """The workflow that makes or removes a tenant, or made or removed it last. Raises access.Forbidden."""
+    access.require(actor, Permission.TENANTS_VIEW)
+    with platform.database.session() as session:
+        row = session.scalars(select(Tenant).where(Tenant.id == change.clean(tenant))).one_or_none()
+    if row is None:
+        return workflow_id(PROVISIONING, tenant)
+    leaves = row.status in ("offboarding", "closed")
+    return str((row.lifecycle or {}).get("owner") or workflow_id(OFFBOARDING if leaves else PROVISIONING, row.id))
 
 
 def workflow_id(kind: str, tenant: str) -> str:

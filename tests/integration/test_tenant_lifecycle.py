@@ -6,9 +6,11 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from starlette.testclient import TestClient
 
 from adapters.core import Unreachable
-from operations import audit, tenant_lifecycle, tenant_moving
+from api import create_api
+from operations import apitokens, audit, tenant_lifecycle, tenant_moving
 from operations.access import SYSTEM, Actor, Forbidden
 from operations.change import Invalid, NotFound
 from operations.platform import Platform
@@ -35,8 +37,8 @@ def wrong(error: pytest.ExceptionInfo[Invalid]) -> list[str]:
 
 def test_what_cannot_be_is_named_field_by_field(here: Platform) -> None:
     for spec, fields in (
-        (TenantSpec("Acme!", "", "gold", "nobody"), ["email", "name", "tenant", "tier"]),
-        (TenantSpec("a" * 64, "x" * 201, TIER, "a@b.example"), ["name", "tenant"]),
+        (TenantSpec("Acme!", "", "gold", "nobody"), ["email", "id", "name", "tier"]),
+        (TenantSpec("a" * 64, "x" * 201, TIER, "a@b.example"), ["id", "name"]),
     ):
         with pytest.raises(Invalid) as error:
             tenant_lifecycle.provision(here, SYSTEM, spec, "new customer")
@@ -80,7 +82,7 @@ def test_from_the_first_day_to_the_last(here: Platform, temporal_address: str, m
         assert len(told.steps) == 8
         with pytest.raises(Invalid) as error:
             tenant_lifecycle.provision(here, SYSTEM, SPEC, "again")
-        assert wrong(error) == ["tenant"]
+        assert wrong(error) == ["id"]
         with pytest.raises(Invalid) as error:
             tenant_lifecycle.keep(here, SYSTEM, NAME, "never left")
         assert wrong(error) == ["tenant"]
@@ -109,9 +111,36 @@ def test_from_the_first_day_to_the_last(here: Platform, temporal_address: str, m
         assert where(here, NAME) == []
         with pytest.raises(Invalid) as error:
             tenant_lifecycle.provision(here, SYSTEM, SPEC, "they are back")
-        assert wrong(error) == ["tenant"]
+        assert wrong(error) == ["id"]
     done = {entry.action for entry in audit.entries(here, SYSTEM, limit=50) if entry.subject == f"tenant/{NAME}"}
     assert done >= {
         "tenant.provision", "tenant.activate", "tenant.offboard", "tenant.offboarding", "tenant.keep",
         "tenant.end_wait",
     }  # fmt: skip
+
+
+def test_over_the_api(here: Platform, temporal_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = f"lifecycle-{uuid.uuid4()}"
+    monkeypatch.setattr(tenant_lifecycle, "TASK_QUEUE", queue)
+    name = f"api-{uuid.uuid4().hex[:8]}"
+    token = apitokens.create(here, SYSTEM, "t", frozenset({"platform_admin"}))
+    with TestClient(create_api(here), headers={"Authorization": f"Bearer {token}"}) as client:
+        body = {"id": name, "name": "Acme", "tier": TIER, "email": "boss@acme.example"}
+        bad = client.post("/tenants", json={**body, "tier": "gold"})
+        assert bad.status_code == 422
+        assert bad.json()["errors"][0]["field"] == "tier"
+        assert client.get(f"/tenants/{name}/progress").status_code == 404
+        begun = client.post("/tenants", json=body)
+        assert begun.status_code == 202
+        assert client.post("/tenants", json=body).status_code == 409
+        where_told = begun.headers["location"].removeprefix("/api/v2")
+        with at_work(here, temporal_address, queue):
+            poll(lambda: client.get(where_told).json().get("percent") == 100, 20)
+            gone = client.delete(f"/tenants/{name}", params={"wait_hours": 24})
+            assert gone.status_code == 202
+            poll(lambda: "Waits until" in client.get(where_told).json().get("sentence", ""), 20)
+            assert client.post(f"/tenants/{name}/offboarding/keep", json={"reason": "they stay"}).status_code == 202
+            poll(lambda: client.get(f"/tenants/{name}").json()["status"] == "active", 20)
+            refused = client.post(f"/tenants/{name}/offboarding/end", json={"reason": "no"})
+            assert refused.status_code == 422
+        assert client.delete("/tenants/nobody").status_code == 404
