@@ -36,14 +36,32 @@ NEEDS: dict[tuple[str, str], Permission] = {
     ("GET", "/infrastructure/{service}/config"): P.INFRA_VIEW,
     ("PUT", "/infrastructure/{service}/config"): P.INFRA_CONFIGURE,
     ("GET", "/infrastructure/temporal/workflows"): P.INFRA_VIEW,
+    ("GET", "/infrastructure/postgresql/backups"): P.INFRA_VIEW,
+    ("POST", "/infrastructure/postgresql/backups"): P.WORKFLOWS_OPERATE,
+    ("GET", "/infrastructure/temporal/schedules"): P.INFRA_VIEW,
+    ("GET", "/infrastructure/temporal/schedules/{schedule}"): P.INFRA_VIEW,
+    ("PUT", "/infrastructure/temporal/schedules/{schedule}"): P.WORKFLOWS_OPERATE,
+    ("DELETE", "/infrastructure/temporal/schedules/{schedule}"): P.WORKFLOWS_OPERATE,
+    ("POST", "/infrastructure/temporal/schedules/{schedule}/pause"): P.WORKFLOWS_OPERATE,
+    ("POST", "/infrastructure/temporal/schedules/{schedule}/resume"): P.WORKFLOWS_OPERATE,
+    ("POST", "/infrastructure/temporal/schedules/{schedule}/trigger"): P.WORKFLOWS_OPERATE,
+    ("POST", "/infrastructure/temporal/schedules/{schedule}/backfill"): P.WORKFLOWS_OPERATE,
+    ("GET", "/infrastructure/temporal/queues"): P.INFRA_VIEW,
+    ("GET", "/infrastructure/temporal/queues/{queue}"): P.INFRA_VIEW,
+    ("PUT", "/infrastructure/temporal/queues/{queue}/rate-limit"): P.WORKFLOWS_OPERATE,
+    ("DELETE", "/infrastructure/temporal/queues/{queue}/rate-limit"): P.WORKFLOWS_OPERATE,
+    ("GET", "/infrastructure/temporal/workers"): P.INFRA_VIEW,
     ("GET", "/tenants"): P.TENANTS_VIEW,
     ("GET", "/tenants/{tenant}"): P.TENANTS_VIEW,
     ("GET", "/tenants/{tenant}/usage"): P.TENANTS_VIEW,
     ("GET", "/subscriptions"): P.TENANTS_VIEW,
     ("PUT", "/tenants/{tenant}/tier"): P.BILLING_MANAGE,
 }
-BODIES = {"/tenants/{tenant}/tier": {"tier": "team", "seen": "free", "reason": "r"}}
-ASKS = ("/infrastructure/temporal/workflows",)
+BODIES = {
+    "/tenants/{tenant}/tier": {"tier": "team", "seen": "free", "reason": "r"},
+    "/infrastructure/postgresql/backups": {"reason": "r"},
+}
+ASKS = ("/infrastructure/temporal/workflows", "/infrastructure/postgresql/backups")
 """Routes that ask a service, which these tests run without: it not answering is a 502."""
 RATE_LIMITS = ("/ratelimit", "/infrastructure/ratelimits")
 
