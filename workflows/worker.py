@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import cache
+from types import ModuleType
 
 from temporalio.client import (
     Client,
@@ -16,50 +21,126 @@ from temporalio.client import (
     ScheduleOverlapPolicy,
     SchedulePolicy,
     ScheduleSpec,
+    ScheduleState,
 )
+from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+from operations import workflow_catalogue
 from operations.platform import Platform
-from workflows import maintenance
+from workflows.interceptor import SettingsInterceptor
+from workflows.planned import Planned
+from workflows.store import Store, identity
+
+__all__ = ["MODULES", "TASK_QUEUE", "Planned", "ensure_schedules", "modules", "run", "schedules"]
 
 log = logging.getLogger(__name__)
 
-TASK_QUEUE = "pilothouse"
-SCHEDULE_ID = "pilothouse-maintenance"
-EVERY = timedelta(hours=6)
+MODULES = ("maintenance", "tenant_provisioning", "tenant_offboarding", "usage_sync")
+"""Modules of this package that have ``WORKFLOWS``, ``activities(platform)`` and maybe ``SCHEDULES``."""
+TASK_QUEUE = workflow_catalogue.TASK_QUEUE
 RETRY_SECONDS = 5.0
+HEARTBEAT = timedelta(seconds=10)
+"""How often the server is told that the worker lives, what it has room for, and on which host."""
+GRACE = timedelta(seconds=5)
+"""What a stopping worker gives activities under way; after it they are canceled, and another worker tries again."""
+THREADS = 32
+ACTIVITIES = 50
+"""Of them at once; what only waits for its place is none (workflows/places.py)."""
 
 
-async def ensure_schedule(client: Client) -> None:
-    """Make the maintenance schedule unless it is there; what people changed about it stays."""
-    schedule = Schedule(
-        action=ScheduleActionStartWorkflow(maintenance.WORKFLOW, id=SCHEDULE_ID, task_queue=TASK_QUEUE),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=EVERY)]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
-    )
-    with contextlib.suppress(ScheduleAlreadyRunningError):
-        await client.create_schedule(SCHEDULE_ID, schedule, trigger_immediately=True)
+def modules() -> list[ModuleType]:
+    """The workflows' modules."""
+    return [importlib.import_module(f"workflows.{name}") for name in MODULES]
+
+
+def schedules() -> Sequence[Planned]:
+    """Every schedule the modules plan."""
+    return [planned for module in modules() for planned in getattr(module, "SCHEDULES", ())]
+
+
+async def ensure_schedules(client: Client, wanted: Sequence[Planned], task_queue: str) -> None:
+    """Make the schedules that are not there; what people changed about others stays, pauses and all."""
+    for planned in wanted:
+        often = isinstance(planned.every, str)
+        schedule = Schedule(
+            action=ScheduleActionStartWorkflow(planned.workflow, planned.input, id=planned.id, task_queue=task_queue),
+            spec=ScheduleSpec(
+                cron_expressions=[str(planned.every)] if often else [],
+                intervals=[] if isinstance(planned.every, str) else [ScheduleIntervalSpec(every=planned.every)],
+            ),
+            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
+            state=ScheduleState(note=planned.note, paused=planned.paused),
+        )
+        with contextlib.suppress(ScheduleAlreadyRunningError):
+            await client.create_schedule(planned.id, schedule, trigger_immediately=planned.at_once)
 
 
 async def run(platform: Platform, stop: asyncio.Event) -> None:
-    """Work until ``stop`` is set. Temporal away: keep trying, everything else goes on."""
+    """Work until ``stop`` is set. Temporal away, or restarted: keep trying, everything else goes on."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="activity"))
+    found = modules()
+    kinds = [kind for module in found for kind in module.WORKFLOWS]
+    names = [kind.__temporal_workflow_definition.name for kind in kinds]
+    store = Store(platform, identity(), TASK_QUEUE, names)
+    interceptor = SettingsInterceptor(platform, store)
+    loop, wake = asyncio.get_running_loop(), asyncio.Event()
+    store.changed = lambda: loop.call_soon_threadsafe(wake.set)
+    activities = [one for module in found for one in module.activities(platform)]
+    store.start()
+    try:
+        while not stop.is_set():
+            try:
+                client = await _connect(platform)
+                await ensure_schedules(client, schedules(), TASK_QUEUE)
+                worker = Worker(
+                    client,
+                    task_queue=TASK_QUEUE,
+                    workflows=kinds,
+                    activities=[*activities, *interceptor.activities],
+                    interceptors=[interceptor],
+                    identity=identity(),
+                    max_concurrent_activities=ACTIVITIES,
+                    graceful_shutdown_timeout=GRACE,
+                )
+                log.info("working on task queue %s as %s", TASK_QUEUE, identity())
+                await _work(worker, interceptor, client, wake, stop)
+            except (RPCError, RuntimeError, OSError) as error:
+                log.warning("Temporal at %s is away: %s", platform.settings.temporal_address, error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), RETRY_SECONDS)
+    finally:
+        await asyncio.to_thread(store.stop)
+        interceptor.places.close()
+
+
+async def _work(
+    worker: Worker, interceptor: SettingsInterceptor, client: Client, wake: asyncio.Event, stop: asyncio.Event
+) -> None:
+    """Until ``stop``, or until the worker gives up. Raises what it gave up on."""
+    working = asyncio.create_task(worker.run())
+    watching = asyncio.create_task(interceptor.places.watch(client, wake))
+    asked = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+        if not working.done():
+            await worker.shutdown()
+        watching.cancel()
+        await asyncio.wait({watching})
+    await working
+
+
+async def _connect(platform: Platform) -> Client:
     settings = platform.settings
-    while not stop.is_set():
-        try:
-            client = await Client.connect(settings.temporal_address, namespace=settings.temporal_namespace)
-            worker = Worker(
-                client,
-                task_queue=TASK_QUEUE,
-                workflows=maintenance.WORKFLOWS,
-                activities=maintenance.activities(platform),
-                graceful_shutdown_timeout=timedelta(seconds=1),
-            )
-            await ensure_schedule(client)
-            async with worker:
-                log.info("working on task queue %s", TASK_QUEUE)
-                await stop.wait()
-        except (RPCError, RuntimeError, OSError) as error:
-            log.warning("Temporal at %s is away: %s", settings.temporal_address, error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), RETRY_SECONDS)
+    return await Client.connect(
+        settings.temporal_address, namespace=settings.temporal_namespace, identity=identity(), runtime=_runtime()
+    )
+
+
+@cache
+def _runtime() -> Runtime:
+    """One for the process: it has threads of its own. Made when a worker first works, not on import."""
+    return Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
