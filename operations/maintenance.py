@@ -12,7 +12,7 @@ from sqlalchemy import CursorResult, select, text
 from adapters.core import AdapterError, Unreachable, utcnow
 from limiter import Scope
 from models import RateLimitPolicy
-from operations import backups, outbox, ratelimit_wire, ratelimits, samples
+from operations import backups, outbox, ratelimit_wire, ratelimits, samples, workflow_wire
 from operations.access import SYSTEM
 from operations.change import Conflict, NotFound
 from operations.platform import Platform
@@ -121,5 +121,6 @@ def reconcile(platform: Platform) -> dict[str, int]:
 _REPAIRS: dict[str, Callable[[Platform], int]] = {
     "messages_delivered": outbox.relay_once,
     "rate_limits_repaired": lambda platform: ratelimit_wire.reconcile(platform).total,
+    "workflow_settings_repaired": lambda platform: len(workflow_wire.reconcile(platform)),
     "backups_missing": lambda platform: len(backups.missing(platform)),
 }

@@ -11,6 +11,7 @@ from typing import Any
 from temporalio import activity, workflow
 from temporalio.exceptions import ApplicationError
 
+from workflows.planned import Planned
 from workflows.steps import Came, Steps, Task
 
 with workflow.unsafe.imports_passed_through():
@@ -18,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from operations.platform import Platform
     from operations.workflow_catalogue import (
         BACKUP,
+        BACKUP_SCHEDULE,
         CLEAN_UP,
         MAINTENANCE,
         RECONCILE,
@@ -200,6 +202,14 @@ def _words(counts: dict[str, int]) -> str:
 
 
 WORKFLOWS = (Maintenance,)
+SCHEDULES = (
+    Planned("pilothouse-maintenance", MAINTENANCE, MaintenanceInput(CLEAN_UP), timedelta(hours=6),
+            "Removes what is past its time.", at_once=True),
+    Planned("pilothouse-reconcile", MAINTENANCE, MaintenanceInput(RECONCILE), timedelta(minutes=5),
+            "Delivers what waits and repairs what differs."),
+    Planned(BACKUP_SCHEDULE, MAINTENANCE, MaintenanceInput(BACKUP), "15 2 * * *",
+            "A backup a day, proved by restoring it."),
+)  # fmt: skip
 
 
 def activities(platform: Platform) -> list[Callable[..., Any]]:
