@@ -8,11 +8,11 @@ import os
 import platform
 import sys
 
-from benchmarks import browser, calls, crowded, limiter, pages, probes
+from benchmarks import browser, calls, crowded, limiter, pages, probes, temporal
 from benchmarks.console import Console, settle
 from benchmarks.table import heading, show
 
-SECTIONS = ("cost", "waiting", "calls", "probes", "browser", "crowded", "limits")
+SECTIONS = ("cost", "waiting", "calls", "probes", "browser", "crowded", "temporal", "limits")
 
 
 def main() -> int:
@@ -40,6 +40,8 @@ def main() -> int:
                 show("In a real browser", browser.rows(console))
             if "crowded" in wanted:
                 show("The rate limits page, crowded", asyncio.run(crowded.cost(console, cookie)))
+            if "temporal" in wanted:
+                asyncio.run(temporal.measure(console, cookie))
     if "limits" in wanted:
         show("Rate limits", limiter.run())
     return 0

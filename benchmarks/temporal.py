@@ -1,0 +1,124 @@
+"""The Temporal page with 100,000 executions of 30 types: first content when cold, CPU per rerun when warm."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+from playwright.async_api import async_playwright
+
+from benchmarks import crowd
+from benchmarks.console import ROOT, Console, free_port, settle
+from benchmarks.table import Row, emit, heading, milliseconds, quantile
+from benchmarks.visitor import Visitor
+from tests.browser.browser import executable
+
+RERUNS = 15
+WHOLE_SECONDS = 60.0
+TABLE = "ph-types"
+SPANS = ("1 h", "24 h", "All kept")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A console process of its own."""
+
+    url: str
+    process: psutil.Process
+
+    def cpu_seconds(self) -> float:
+        """CPU time so far."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+
+@contextlib.asynccontextmanager
+async def _console(console: Console, address: str) -> AsyncIterator[Served]:
+    """Another console on the same platform, looking at another Temporal; it has read nothing yet."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "uvicorn", "app:app", "--app-dir", str(ROOT), "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--no-access-log", "--ws", "websockets-sansio"]
+    environment = {
+        **os.environ,
+        "PILOTHOUSE_CONFIG": str(console.folder / "pilothouse.toml"),
+        "PILOTHOUSE_PUBLIC_URL": url,
+        "PILOTHOUSE_TEMPORAL_ADDRESS": address,
+        "WEBSOCKETS_MAX_LINE_LENGTH": "65536",
+    }
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        async with httpx.AsyncClient() as client:
+            for _ in range(600):
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await client.get(f"{url}/_stcore/health")).status_code == 200:
+                        break
+                await asyncio.sleep(0.1)
+        yield Served(url, psutil.Process(process.pid))
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+async def measure(console: Console, cookie: str) -> None:
+    """Fill a server, then print what its page costs."""
+    from pages.widgets.page import all_pages
+
+    page = all_pages()["temporal"].url
+    heading(f"The Temporal page with {crowd.EXECUTIONS:,} executions of {crowd.TYPES} types")
+    with tempfile.TemporaryDirectory(prefix="pilothouse-crowd-") as folder, crowd.server(Path(folder) / "t") as engine:
+        begun = time.monotonic()
+        made = await crowd.fill(engine.url)
+        emit(Row("executions made", f"{made:,} in {time.monotonic() - begun:.0f} s"))
+        settle(5)
+        async with _console(console, engine.url) as served:
+            await _cold(served, cookie, page)
+            await _warm(served, cookie, page)
+
+
+async def _cold(served: Served, cookie: str, page: str) -> None:
+    """Seconds in a browser until the page says something, and until its table is whole."""
+    name, value = cookie.split("=", 1)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable(), args=["--no-sandbox", "--disable-gpu"])
+        context = await browser.new_context(viewport={"width": 1440, "height": 900})
+        await context.add_cookies([{"name": name, "value": value, "url": served.url}])
+        tab = await context.new_page()
+        begun = time.perf_counter()
+        await tab.goto(f"{served.url}/{page}", wait_until="commit")
+        await tab.locator(".ph-banner").first.wait_for()
+        first = time.perf_counter() - begun
+        await tab.locator(f".{TABLE}").first.wait_for(timeout=WHOLE_SECONDS * 1000)
+        whole = time.perf_counter() - begun
+        await browser.close()
+    emit(Row("first content, browser and console cold", milliseconds(first), "< 1 s", first < 1))
+    emit(Row("the table of all types, nothing read before", milliseconds(whole)))
+
+
+async def _warm(served: Served, cookie: str, page: str) -> None:
+    """CPU and median time per rerun of the Status face, background work subtracted."""
+    async with Visitor(served.url, cookie) as person:
+        for span in SPANS:
+            query = f"wf_span={span.replace(' ', '+')}"
+            end = time.monotonic() + WHOLE_SECONDS
+            while TABLE not in (await person.run(page, query)).text and time.monotonic() < end:
+                await asyncio.sleep(0.2)
+            await asyncio.sleep(3)
+            start_cpu, start = served.cpu_seconds(), time.monotonic()
+            await asyncio.sleep(8)
+            idle = (served.cpu_seconds() - start_cpu) / (time.monotonic() - start)
+            cpu, begun = served.cpu_seconds(), time.monotonic()
+            waits = [(await person.run(page, query)).seconds for _ in range(RERUNS)]
+            each = max(0.0, served.cpu_seconds() - cpu - idle * (time.monotonic() - begun)) / RERUNS
+            figure = f"{each * 1000:5.1f} ms CPU   {quantile(waits, 0.5) * 1000:6.1f} ms"
+            emit(Row(f"Status, started within: {span}", figure, "CPU < 25 ms", each < 0.025))
