@@ -6,11 +6,11 @@ import streamlit as st
 
 from adapters.core import AdapterError
 from operations import workflow_executions as executions
-from operations.change import FieldError, Invalid
+from operations.change import FieldError, Invalid, StoreUnavailable
 from operations.workflow_catalogue import CATALOGUE
 from operations.workflow_executions import Execution, Filters
-from pages.temporal_parts import common
-from pages.widgets import cached, state, table
+from pages.temporal_parts import common, detail, detail_actions
+from pages.widgets import cached, session, state, table
 from pages.widgets.template import View
 
 LIVE_SECONDS = 5.0
@@ -21,8 +21,12 @@ _BACK = "_executions_back"
 
 
 def draw(view: View) -> None:
-    """The list."""
+    """The list, or the execution the address names."""
     st.html(common.sheet())
+    if run := common.parameter("run"):
+        detail.draw(view, run, common.parameter("run_id"))
+        return
+    detail_actions.result()
     filters = _filters()
     if filters is not None:
         _list(view, filters)
@@ -32,7 +36,7 @@ def _filters() -> Filters | None:
     """The filters in the address, with the controls to change them; None while one of them is no good."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="ex_filters"):
         _box("type", "Type", options=list(CATALOGUE))
-        _box("status", "Status", options=list(executions.STATUSES), free=False)
+        _box("status", "Status", options=list(executions.FILTERED), free=False)
         _text("id", "Id begins with", "tenant-")
         _span()
         _text("attribute", "Search attribute", f"{TENANT}=acme")
@@ -95,10 +99,13 @@ def _span() -> None:
 def _list(view: View, filters: Filters) -> None:
     token = common.parameter("page")
     try:
-        query = executions.query_of(filters, executions.kinds(view.platform))
+        query = executions.query_for(view.platform, filters)
         executions.token_of(token)
     except Invalid as error:
         wrong(error.errors)
+        return
+    except StoreUnavailable as error:
+        session.failed(error)
         return
     name = f"temporal:executions:{query}"
     total = cached.reading(f"{name}:count", lambda: _count(view, filters))
