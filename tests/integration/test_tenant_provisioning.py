@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
+from adapters.core import Denied, Rejected, Unexpected
+from operations import tenant_records
 from operations.platform import Platform
-from operations.tenant_systems import SYSTEMS
+from operations.tenant_systems import SYSTEMS, Made, System, TenantSpec, silent
 from operations.workflow_catalogue import PROVISIONING, Provisioned, ProvisioningInput
-from operations.workflow_progress import DONE, QUERY, Progress
+from operations.workflow_progress import COMPENSATED, DONE, QUERY, WAITING, Progress
+from sandbox.inprocess import Services
+from tests.support import poll
 from tests.support_tenants import TIER, mails, make_tier, row, run, where, working
 
 pytestmark = pytest.mark.engines
@@ -51,3 +58,218 @@ def test_made_in_every_system_and_a_second_run_changes_nothing(here: Platform, t
     assert all((first.lago_customer_id, first.qdrant_collection, first.s3_prefix, first.somabrain_tenant))
     assert second == first
     assert mails(here, "acme-9") == ["queued"]
+
+
+class Bent(System):
+    """A system that does what a test says before or after what it should."""
+
+    def __init__(
+        self, real: System, before: Callable[[], None] = lambda: None, after: Callable[[], None] = lambda: None
+    ):
+        self.real, self.before, self.after = real, before, after
+        self.name, self.title = real.name, real.title  # type: ignore[misc]
+        self.made = 0
+
+    def make(self, platform: Platform, tenant: TenantSpec) -> Made:
+        self.made += 1
+        self.before()
+        made = self.real.make(platform, tenant)
+        self.after()
+        return made
+
+    def remove(self, platform: Platform, tenant_id: str, progress: Any = silent) -> bool:
+        return self.real.remove(platform, tenant_id, progress)
+
+    def present(self, platform: Platform, tenant_id: str) -> bool:
+        return self.real.present(platform, tenant_id)
+
+
+@pytest.fixture
+def bend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bent]:
+    def put(name: str, **how: Callable[[], None]) -> Bent:
+        bent = Bent(SYSTEMS[name], **how)
+        monkeypatch.setitem(SYSTEMS, name, bent)
+        return bent
+
+    return put
+
+
+def hold(reached: threading.Event, go_on: threading.Event) -> None:
+    """Say that this point is reached, and stay there."""
+    reached.set()
+    assert go_on.wait(10)
+
+
+def fail(error: Exception) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+async def ended(handle: WorkflowHandle) -> tuple[str, BaseException, Progress]:
+    with pytest.raises(WorkflowFailureError) as error:
+        await handle.result()
+    cause = error.value.cause
+    return getattr(cause, "message", ""), cause, await handle.query(QUERY, result_type=Progress)
+
+
+def states(told: Progress) -> dict[str, str]:
+    return {step.name: step.state for step in told.steps}
+
+
+def test_refused_by_one_system_nothing_is_left_and_the_step_is_named(
+    here: Platform, temporal_address: str, bend: Callable[..., Bent]
+) -> None:
+    lago = bend("lago", before=fail(Denied("Lago refused the credentials.")))
+
+    async def once() -> tuple[str, BaseException, Progress]:
+        async with working(here, temporal_address) as (client, queue):
+            return await ended(await start(client, queue))
+
+    message, cause, told = run(once)
+    assert message == (
+        "Lago customer and subscription: Lago refused the credentials. "
+        "Whatever was made for the tenant has been removed again."
+    )
+    assert (cause.type, lago.made) == ("StepFailed", 1)
+    assert states(told) == {
+        "claim": COMPENSATED, **dict.fromkeys(("keycloak", "lago", "qdrant", "s3", "somabrain"), COMPENSATED),
+        "finish": WAITING, "welcome": WAITING,
+    }  # fmt: skip
+    assert where(here, "acme-9") == []
+    assert row(here, "acme-9") is None
+
+
+def test_what_took_effect_and_said_it_failed_is_taken_back_too(
+    here: Platform, temporal_address: str, bend: Callable[..., Bent]
+) -> None:
+    qdrant = bend("qdrant", after=fail(Unexpected("Qdrant answered HTTP 500.")))
+
+    async def once() -> tuple[str, BaseException, Progress]:
+        async with working(here, temporal_address) as (client, queue):
+            return await ended(await start(client, queue))
+
+    assert "Qdrant collection: Qdrant answered HTTP 500." in run(once)[0]
+    assert qdrant.made == 3  # as often as the settings say
+    assert where(here, "acme-9") == []
+    assert row(here, "acme-9") is None
+
+
+def test_welcoming_fails_and_the_active_tenant_goes_again(
+    here: Platform, temporal_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenant_records, "welcome", lambda *_: fail(Rejected("No mail today."))())
+
+    async def once() -> tuple[str, BaseException, Progress]:
+        async with working(here, temporal_address) as (client, queue):
+            return await ended(await start(client, queue))
+
+    assert "Welcome mail: No mail today." in run(once)[0]
+    assert where(here, "acme-9") == []
+    assert mails(here, "acme-9") == []
+
+
+def test_canceled_in_the_middle_nothing_is_left_though_a_system_is_away(
+    here: Platform, standins: Services, temporal_address: str, bend: Callable[..., Bent]
+) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    bend("s3", after=lambda: hold(reached, go_on))
+
+    async def once() -> tuple[str, BaseException, Progress]:
+        async with working(here, temporal_address) as (client, queue):
+            handle = await start(client, queue)
+            assert await asyncio.to_thread(reached.wait, 10)
+            await asyncio.to_thread(poll, lambda: {"qdrant", "keycloak"} <= set(where(here, "acme-9")))
+            await asyncio.to_thread(standins.fault, "qdrant", "refuse")
+            await handle.cancel()
+            go_on.set()
+            await asyncio.to_thread(poll, lambda: not SYSTEMS["keycloak"].present(here, "acme-9"))
+            assert row(here, "acme-9") is not None  # goes last, when nothing is left anywhere
+            await asyncio.to_thread(standins.fault, "qdrant", None)
+            return await ended(handle)
+
+    _, cause, told = run(once)
+    assert isinstance(cause, CancelledError)
+    assert told.sentence == "Canceled. Whatever was made for the tenant has been removed again."
+    assert where(here, "acme-9") == []
+    assert row(here, "acme-9") is None
+
+
+def test_a_tenant_at_work_is_never_touched(here: Platform, temporal_address: str, bend: Callable[..., Bent]) -> None:
+    async def twice() -> list[str]:
+        async with working(here, temporal_address) as (client, queue):
+            await (await start(client, queue)).result()
+            bend("lago", before=fail(Denied("Lago refused the credentials.")))
+            await (await start(client, queue)).result()  # the same again: nothing to do
+            other = dataclasses.replace(ACME, name="Another Acme")
+            return [(await ended(await start(client, queue, other)))[0]]
+
+    (message,) = run(twice)
+    assert "differs in name, tier or address. Nothing was changed. Nothing was made." in message
+    assert where(here, "acme-9") == list(SYSTEMS)
+    assert row(here, "acme-9")["status"] == "active"
+
+
+def test_what_somebody_else_made_is_neither_taken_over_nor_removed(here: Platform, temporal_address: str) -> None:
+    SYSTEMS["keycloak"].make(here, TenantSpec("acme-9", "Somebody", TIER, "s@b.example"))
+
+    async def once() -> tuple[str, BaseException, Progress]:
+        async with working(here, temporal_address) as (client, queue):
+            return await ended(await start(client, queue))
+
+    assert "Keycloak has a acme-9 already that was not made by this run." in run(once)[0]
+    assert where(here, "acme-9") == ["keycloak"]
+
+
+def test_what_a_terminated_run_left_is_taken_over_by_the_next(
+    here: Platform, temporal_address: str, bend: Callable[..., Bent]
+) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+    somabrain = bend("somabrain", before=lambda: hold(reached, go_on))
+
+    async def twice() -> Provisioned:
+        async with working(here, temporal_address) as (client, queue):
+            first = await start(client, queue)
+            assert await asyncio.to_thread(reached.wait, 10)
+            await asyncio.to_thread(poll, lambda: "keycloak" in where(here, "acme-9"))
+            await first.terminate()
+            go_on.set()
+            return await (await start(client, queue)).result()
+
+    assert run(twice).somabrain_tenant
+    assert somabrain.made >= 1
+    assert where(here, "acme-9") == list(SYSTEMS)
+    assert mails(here, "acme-9") == ["queued"]
+
+
+def test_two_workflows_for_one_tenant_one_of_them_says_so(
+    here: Platform, temporal_address: str, bend: Callable[..., Bent]
+) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+    bend("s3", before=lambda: hold(reached, go_on))
+
+    async def both() -> str:
+        async with working(here, temporal_address) as (client, queue):
+            first = await start(client, queue)
+            assert await asyncio.to_thread(reached.wait, 10)
+            second = await client.start_workflow(PROVISIONING, ACME, id=f"other/{queue}", task_queue=queue)
+            message, _, _ = await ended(second)
+            go_on.set()
+            await first.result()
+            return message
+
+    assert "is being made by another run" in run(both)
+    assert where(here, "acme-9") == list(SYSTEMS)
+
+
+def test_every_step_may_be_replayed_from_the_beginning(here: Platform, temporal_address: str) -> None:
+    async def uncached() -> Provisioned:
+        async with working(here, temporal_address, max_cached_workflows=0) as (client, queue):
+            done = await (await start(client, queue)).result()
+            with pytest.raises(WorkflowFailureError):
+                await (await start(client, queue, dataclasses.replace(ACME, tenant="x-1", tier="gold"))).result()
+            return done
+
+    assert run(uncached).s3_prefix
