@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from adapters.core.errors import Denied, Rejected, Unexpected
 from adapters.core.http import NotSupported, request
 from adapters.core.http import client as http_client
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit
-from adapters.somabrain_client import tenants
+from adapters.somabrain_client import care, tenants
 from adapters.somabrain_client.tenants import BrainTenant
 from adapters.somabrain_records import OutboxEvent, Report, RetentionPolicy, Sleep
 
@@ -136,12 +136,25 @@ class SomaBrain(Adapter[SomaBrainConfig]):
             found.append(Setting("state", asleep.state, group="Sleep"))
         return found[:MAX_SETTINGS]
 
-    def sleep_state(self) -> Sleep | None:
-        """Whether the mind is awake; None where this version does not tell. Raises AdapterError."""
+    def sleep_state(self, tenant: str | None = None) -> Sleep | None:
+        """Whether a tenant's mind is awake; None where this version does not tell. Raises AdapterError."""
+        headers = care.asked_for(tenant)
         try:
-            return records.sleep(self._get("/api/sleep/state"))
+            row = request(self._http, "GET", "/api/sleep/state", expect=dict, service="SomaBrain", headers=headers)
         except NotSupported:
             return None
+        return records.sleep(row)
+
+    def sleep(self, tenant: str, target: str, ttl_seconds: int) -> str:
+        """Bring a tenant's mind into a mode (care.STATES) for at most 3,600 seconds; what was done, in words.
+
+        Raises AdapterError, NotSupported where this version can do nothing like it.
+        """
+        return care.sleep(self._http, tenant, target, ttl_seconds)
+
+    def replay(self, ids: Collection[int], tenant: str | None = None) -> int:
+        """Send these events of the outbox once more; how many. Raises AdapterError, NotSupported without an outbox."""
+        return care.replay(self._http, ids, tenant)
 
     def outbox(
         self, status: str = "failed", *, tenant: str | None = None, limit: int = 50, offset: int = 0

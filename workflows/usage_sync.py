@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from operations.workflow_catalogue import USAGE_SYNC, UsageSynced, UsageSyncInput
     from operations.workflow_progress import QUERY, Progress, Step
     from workflows.errors import translated
+    from workflows.planned import Planned as Schedule
     from workflows.steps import said
     from workflows.threads import in_thread
 
@@ -164,7 +165,12 @@ class UsageSync:
 
 
 WORKFLOWS: tuple[type, ...] = (UsageSync,)
-SCHEDULES: tuple[Any, ...] = ()
+SCHEDULES = (
+    Schedule(
+        USAGE_SYNC, USAGE_SYNC, UsageSyncInput(), timedelta(minutes=5),
+        "Hands the usage counted since the last run to Lago.",
+    ),
+)  # fmt: skip
 
 
 def activities(platform: Platform) -> Sequence[Callable[..., Any]]:

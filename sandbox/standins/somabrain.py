@@ -148,7 +148,7 @@ async def sleep_run(request: Request) -> Response:
     """The older way: a consolidation now."""
     given = await body_of(request)
     phases = [phase for phase in ("nrem", "rem") if given.get(phase, True) is True]
-    brain(request).consolidate(phases)
+    brain(request).consolidate(phases, tenant_of(request))
     return JSONResponse({"ok": True, "run": phases})
 
 

@@ -144,14 +144,15 @@ class Brain(Standin):
         """Change a tenant's sleep; light and deep sleep consolidate."""
         until = None if ttl_seconds is None or state == "active" else time.time() + ttl_seconds
         self.state["sleep"][tenant] = {"state": state, "since": now_iso(), "until": until}
-        self.consolidate({"light": ["nrem"], "deep": ["nrem", "rem"]}.get(state, []))
+        self.consolidate({"light": ["nrem"], "deep": ["nrem", "rem"]}.get(state, []), tenant)
 
-    def consolidate(self, phases: list[str]) -> None:
-        """Run the phases: NREM moves a third of working memory into long-term memory."""
+    def consolidate(self, phases: list[str], tenant: str = "default") -> None:
+        """Run the phases: NREM moves a third of a tenant's working memory, or everybody's, into long-term memory."""
         for phase in phases:
             self.state["runs"][phase] += 1
         if "nrem" in phases:
-            for one in self.state["tenants"].values():
+            known = self.state["tenants"]
+            for one in [known[tenant]] if tenant in known else known.values() if tenant == "default" else ():
                 moved = one["wm"] // 3
                 one["wm"] -= moved
                 one["items"] += moved

@@ -1,0 +1,172 @@
+"""A round over tenants inside a workflow: so many at a time, one failing does not stop the others, told by progress.
+
+Few tenants have an activity and a step each. Many share them in groups, so that neither the history nor what the page
+shows grows without bounds; within a group they are cared for one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from temporalio import activity, workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from adapters.core import AdapterError
+    from operations import workflow_progress as progress
+    from operations.somabrain_care import Cared, Charge
+    from operations.workflow_catalogue import PerTenant
+    from operations.workflow_progress import Progress, Step
+    from workflows.errors import FINAL
+    from workflows.steps import said
+    from workflows.threads import in_thread
+
+MOST_STEPS = 200
+LISTING = timedelta(seconds=60)
+PER_TENANT = timedelta(seconds=60)
+HEARTBEAT = timedelta(seconds=10)
+ALL_FAILED = "AllFailed"
+"""Type of the error a round fails with when not one tenant could be cared for."""
+
+
+@dataclass
+class Group:
+    """Tenants cared for by one activity, one after the other."""
+
+    charges: list[Charge] = field(default_factory=list)
+
+
+async def care(group: Group, work: Callable[[Charge], Cared]) -> PerTenant:
+    """Do an activity's ``work`` for each tenant of its group; another attempt goes on where the last one was.
+
+    Raises ApplicationError, with the outcome so far as its detail, where some failed: not retried where all that
+    failed would fail again.
+    """
+    outcome, left, again = PerTenant(), list(group.charges), list[str]()
+    told = activity.info().heartbeat_details
+    if told:
+        so_far, names = told[0]
+        outcome = PerTenant(**so_far)
+        left = [one for one in left if one.tenant in names]
+        outcome.failed = {tenant: why for tenant, why in outcome.failed.items() if tenant not in names}
+    lock = threading.Lock()
+
+    def state() -> tuple[dict[str, Any], list[str]]:
+        """The outcome so far, and whom another attempt has to see to."""
+        with lock:
+            return asdict(outcome), [*again, *(one.tenant for one in left)]
+
+    def every() -> None:
+        for one in tuple(left):
+            why, final = "", True
+            try:
+                cared = work(one)
+            except AdapterError as error:
+                cared, why, final = Cared(), error.sentence, isinstance(error, FINAL)
+            with lock:
+                left.remove(one)
+                if not final:
+                    again.append(one.tenant)
+                _count(outcome, one.tenant, cared, why)
+
+    await in_thread(every, state)
+    if outcome.failed:
+        activity.heartbeat(state())
+        first = next(iter(outcome.failed.values()))
+        raise ApplicationError(first, outcome, type="TenantsFailed", non_retryable=not again)
+    return outcome
+
+
+def _count(outcome: PerTenant, tenant: str, cared: Cared, why: str) -> None:
+    if why:
+        outcome.failed[tenant] = why
+    elif not cared.unsupported:
+        outcome.done += 1
+        outcome.items += cared.items
+    elif cared.unsupported not in outcome.unsupported:
+        outcome.unsupported.append(cared.unsupported)
+
+
+class Round:
+    """One round. ``progress`` is what the query "progress" answers."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+        self._result = PerTenant()
+
+    async def run(self, named: Sequence[str], concurrency: int, name: str, more: Sequence[Any] = ()) -> PerTenant:
+        """Care for the tenants ``named``, or all, with the activity ``name``, ``concurrency`` groups at a time.
+
+        Raises ApplicationError "AllFailed" where not one could be cared for.
+        """
+        self.progress.sentence = "Looking up the tenants."
+        charges: list[Charge] = await workflow.execute_activity(
+            "somabrain.tenants", list(named), result_type=list[Charge], start_to_close_timeout=LISTING
+        )
+        size = max(1, -(-len(charges) // MOST_STEPS))
+        groups = [charges[start : start + size] for start in range(0, len(charges), size)]
+        for place, group in enumerate(groups):
+            title = group[0].tenant if len(group) == 1 else f"{group[0].tenant} to {group[-1].tenant}"
+            self.progress.steps.append(Step(str(place), title))
+        free = asyncio.Semaphore(concurrency)
+        self._tell(len(charges))
+        await asyncio.gather(
+            *(self._one(step, group, free, name, more) for step, group in zip(self.progress.steps, groups, strict=True))
+        )
+        self._tell(len(charges))
+        if self._result.failed and len(self._result.failed) == len(charges):
+            why = next(iter(self._result.failed.values()))
+            raise ApplicationError(f"No tenant could be cared for: {why}", self._result, type=ALL_FAILED)
+        return self._result
+
+    def _tell(self, tenants: int) -> None:
+        result = self._result
+        parts = [f"{result.done:,} of {tenants:,} tenants done"]
+        parts += [f"{len(result.failed):,} failed"] if result.failed else []
+        parts += list(result.unsupported[:1])
+        self.progress.sentence = ", ".join(parts) if parts[-1].endswith(".") else f"{', '.join(parts)}."
+
+    async def _one(
+        self, step: Step, group: list[Charge], free: asyncio.Semaphore, name: str, more: Sequence[Any]
+    ) -> None:
+        async with free:
+            step.state, step.started_at = progress.RUNNING, workflow.now().isoformat()
+            try:
+                outcome: PerTenant = await workflow.execute_activity(
+                    name, args=[Group(group), *more], result_type=PerTenant,
+                    start_to_close_timeout=PER_TENANT * len(group), heartbeat_timeout=HEARTBEAT,
+                )  # fmt: skip
+            except ActivityError as error:
+                outcome = _outcome(error, group)
+            step.ended_at = workflow.now().isoformat()
+            step.state, step.detail = _judged(outcome, len(group))
+            self._add(outcome)
+
+    def _add(self, outcome: PerTenant) -> None:
+        self._result.done += outcome.done
+        self._result.items += outcome.items
+        self._result.unsupported += [one for one in outcome.unsupported if one not in self._result.unsupported]
+        self._result.failed |= outcome.failed
+
+
+def _outcome(error: ActivityError, group: list[Charge]) -> PerTenant:
+    """What an activity that failed came to: what it says itself, else that all of its tenants failed."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.details and isinstance(cause.details[0], dict):
+        return PerTenant(**cause.details[0])
+    return PerTenant(failed={one.tenant: said(error) for one in group})
+
+
+def _judged(outcome: PerTenant, size: int) -> tuple[str, str]:
+    """A step's state, and what came of it in words."""
+    if outcome.failed:
+        why = next(iter(outcome.failed.values()))
+        return progress.FAILED, why if size == 1 else f"{len(outcome.failed):,} of {size:,} failed: {why}"
+    if outcome.unsupported and not outcome.done:
+        return progress.SKIPPED, outcome.unsupported[0]
+    return progress.DONE, f"{outcome.items:,} done." if size == 1 else f"{outcome.done:,} of {size:,} done."
