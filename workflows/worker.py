@@ -37,7 +37,9 @@ __all__ = ["MODULES", "TASK_QUEUE", "Planned", "ensure_schedules", "modules", "r
 
 log = logging.getLogger(__name__)
 
-MODULES = ("maintenance", "tenant_provisioning", "tenant_offboarding", "usage_sync")
+MODULES = (
+    "maintenance", "tenant_provisioning", "tenant_offboarding", "usage_sync", "sleep_cycle", "memory_consolidation",
+)  # fmt: skip
 """Modules of this package that have ``WORKFLOWS``, ``activities(platform)`` and maybe ``SCHEDULES``."""
 TASK_QUEUE = workflow_catalogue.TASK_QUEUE
 RETRY_SECONDS = 5.0
