@@ -109,7 +109,7 @@ def query_of(
         since = (now or utcnow()).replace(second=0, microsecond=0) - timedelta(hours=filters.hours)
         parts.append(f"StartTime >= {visible.moment(since)}")
     if filters.started_by:
-        parts.append(f"StartTime <= {visible.moment(filters.started_by)}")
+        parts.append(f"StartTime <= '{filters.started_by.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}'")
     if filters.attribute:
         parts.append(_attribute(filters.attribute, kinds))
     return " AND ".join(parts)

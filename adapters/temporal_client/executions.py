@@ -23,6 +23,7 @@ from adapters.core.errors import Rejected
 from adapters.core.redact import redact
 
 PAGE_SIZE = 50
+MOST = 1000
 LETTERS = 255
 _OWN = frozenset({"BuildIds", "TemporalChangeVersion", "TemporalScheduledStartTime", "TemporalScheduledById"})
 """Attributes that the server or the SDK writes for itself."""
@@ -114,9 +115,9 @@ def when(stamp: Timestamp) -> datetime | None:
 
 
 async def page(client: Client, namespace: str, query: str, token: bytes = b"", size: int = PAGE_SIZE) -> Page:
-    """At most ``size`` executions that match, from where ``token`` says. Raises RPCError."""
+    """At most ``size`` (1,000) executions that match, from where ``token`` says. Raises RPCError."""
     request = ListWorkflowExecutionsRequest(
-        namespace=namespace, page_size=max(1, min(size, PAGE_SIZE)), next_page_token=token, query=query
+        namespace=namespace, page_size=max(1, min(size, MOST)), next_page_token=token, query=query
     )
     found = await client.workflow_service.list_workflow_executions(request, timeout=left())
     return Page(tuple(execution(info) for info in found.executions), found.next_page_token)

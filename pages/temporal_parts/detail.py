@@ -27,7 +27,6 @@ def sheet() -> str:
 
 def draw(view: View, workflow_id: str, run_id: str) -> None:
     """The execution, its latest run where none is named."""
-    st.html(sheet())
     if st.button("Executions", key="ex_back_to_list", icon=":material/arrow_back:", type="tertiary"):
         common.keep(run=None, run_id=None)
         st.rerun()
@@ -78,7 +77,8 @@ def _head(of: Detail) -> None:
         )
     st.html(
         f"<div class='ph-x'><h3><code>{state.text(one.id)}</code> &nbsp;{common.badge(one.status)}</h3>"
-        f"<div class='sub'>{state.text(one.type)} · run <code>{state.text(one.run_id)}</code>{parent}{later}</div></div>"
+        f"<div class='sub'>{state.text(one.type)} · run <code>{state.text(one.run_id)}</code>{parent}{later}</div>"
+        "</div>"
     )
     ended = one.closed_at
     took = "–"

@@ -6,10 +6,11 @@ import streamlit as st
 
 from adapters.core import AdapterError
 from operations import workflow_executions as executions
+from operations.access import Permission
 from operations.change import FieldError, Invalid, StoreUnavailable
 from operations.workflow_catalogue import CATALOGUE
 from operations.workflow_executions import Execution, Filters
-from pages.temporal_parts import common, detail, detail_actions
+from pages.temporal_parts import batch, common, detail, detail_actions, start
 from pages.widgets import cached, session, state, table
 from pages.widgets.template import View
 
@@ -22,14 +23,34 @@ _BACK = "_executions_back"
 
 def draw(view: View) -> None:
     """The list, or the execution the address names."""
-    st.html(common.sheet())
+    st.html(common.sheet() + detail.sheet())
     if run := common.parameter("run"):
         detail.draw(view, run, common.parameter("run_id"))
         return
     detail_actions.result()
     filters = _filters()
+    _actions(view, filters)
+    if job := common.parameter("batch"):
+        batch.running(view, job)
     if filters is not None:
         _list(view, filters)
+
+
+def _actions(view: View, filters: Filters | None) -> None:
+    """Starting one, and doing something to all that match: for those who may."""
+    if not view.may(Permission.WORKFLOWS_OPERATE):
+        detail_actions.locked(Permission.WORKFLOWS_OPERATE, "Starting, ending and resetting executions")
+        return
+    with st.container(horizontal=True, gap="small", key="ex_list_actions"):
+        if st.button("Start", key="ex_start", icon=":material/play_arrow:"):
+            start.ask(view, filters.type if filters is not None else "")
+        narrowed = filters is not None and filters.any
+        if st.button(
+            "Batch", key="ex_batch", icon=":material/library_add_check:", disabled=not narrowed,
+            help="The same to all that match." if narrowed else "Filter first: a batch over everything is refused.",
+        ):  # fmt: skip
+            assert filters is not None
+            batch.ask(view, filters)
 
 
 def _filters() -> Filters | None:
