@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -18,8 +18,7 @@ from adapters.core.errors import Denied, TimedOut, Unexpected
 from adapters.core.http import NotSupported, request
 from adapters.core.http import client as http_client
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit
-from adapters.lago_client import customers
-from adapters.lago_client.customers import Customer
+from adapters.lago_client.customers import Customers
 from adapters.lago_records import Invoice, Listed, MonthAmount, Mrr, Plan, Subscription, events
 
 PER_PAGE = 100
@@ -225,32 +224,9 @@ class Lago(Adapter[LagoConfig]):
         """Ask Lago to collect an invoice again. Raises Rejected where it is paid or not finalized."""
         request(self._http, "POST", f"/api/v1/invoices/{quote(invoice_id, safe='')}/retry_payment", service="Lago")
 
-    def customer(self, external_id: str) -> Customer | None:
-        """One customer by our id; None where there is none. Raises AdapterError."""
-        return customers.customer(self._http, external_id)
-
-    def put_customer(
-        self, external_id: str, *, name: str, email: str, metadata: Mapping[str, str] | None = None
-    ) -> Customer:
-        """Create a customer, or update the one with this id. Raises AdapterError."""
-        return customers.put_customer(self._http, external_id, name=name, email=email, metadata=metadata)
-
-    def delete_customer(self, external_id: str) -> bool:
-        """Delete a customer, its invoices stay; False where there is none. Raises AdapterError."""
-        return customers.delete_customer(self._http, external_id)
-
-    def subscribe(self, external_id: str, *, customer: str, plan: str, name: str = "") -> Subscription:
-        """Have an active subscription to a plan. Raises AdapterError, Rejected where Lago has no such plan."""
-        return customers.subscribe(self._http, external_id, customer=customer, plan=plan, name=name)
-
-    def end_subscription(
-        self, external_id: str, *, status: Literal["active", "pending"] = "active", bill: bool = True
-    ) -> bool:
-        """End a subscription, billing what is open unless told not to; False where there is none.
-
-        Raises AdapterError.
-        """
-        return customers.end_subscription(self._http, external_id, status=status, bill=bill)
+    def customers(self) -> Customers:
+        """Customers and their subscriptions, to be made and ended."""
+        return Customers(self._http)
 
     def close(self) -> None:
         """Close the client."""

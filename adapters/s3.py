@@ -23,8 +23,8 @@ from adapters.core.http import client as http_client
 from adapters.core.http import request
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit, utcnow
 from adapters.core.redact import redact
-from adapters.s3_client import policy, prefix
 from adapters.s3_client.objects import Objects
+from adapters.s3_client.prefix import Prefixes
 from adapters.s3_client.session import BoundedSession
 from adapters.s3_client.usage import Bucket, Usage, total
 
@@ -34,7 +34,6 @@ COUNT_PAGES = 50
 COUNT_SECONDS = 30.0
 FIRST_WAIT_S = 0.5
 BUCKETS_SHOWN = 200
-WRITE_SECONDS = 10.0
 MINIO_METRICS = "/minio/v2/metrics/cluster"
 
 
@@ -168,6 +167,15 @@ class S3(Adapter[S3Config]):
         """The objects of one bucket, to be written, read, listed and removed."""
         return Objects(self._asking, bucket)
 
+    def prefixes(self) -> Prefixes:
+        """Parts of the configured bucket that belong to somebody, and what its policy says of them.
+
+        Raises Unconfigured where no bucket is set.
+        """
+        if not self.config.bucket:
+            raise Unconfigured("No bucket is set: set PILOTHOUSE_S3_BUCKET.", missing=("PILOTHOUSE_S3_BUCKET",))
+        return Prefixes(self._asking, self.config.bucket)
+
     def usage(self) -> Usage | None:
         """What is stored, as last counted; None before the first count has ended.
 
@@ -184,63 +192,6 @@ class S3(Adapter[S3Config]):
         if waiting is not None:
             waiting.wait(FIRST_WAIT_S)
         return self._usage
-
-    def put_object(self, key: str, body: bytes, *, content_type: str = "application/octet-stream") -> None:
-        """Store a small object in the configured bucket. Raises AdapterError."""
-        with self._asking() as client:
-            _told(client.put_object(Bucket=self._bucket(), Key=key, Body=body, ContentType=content_type))
-
-    def has_object(self, key: str) -> bool:
-        """Whether the configured bucket has an object. Raises AdapterError."""
-        with self._asking() as client:
-            try:
-                _told(client.head_object(Bucket=self._bucket(), Key=key))
-            except ClientError as error:
-                # A HEAD has no body, so a missing bucket looks alike: the bucket itself tells them apart.
-                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 404:
-                    raise
-                client.head_bucket(Bucket=self._bucket())
-                return False
-        return True
-
-    def has_objects(self, below: str) -> bool:
-        """Whether the configured bucket has anything below a prefix. Raises AdapterError."""
-        with self._asking() as client:
-            return not prefix.empty(client, self._bucket(), below)
-
-    def delete_some(self, below: str) -> int:
-        """Delete the first 500 objects below a prefix, in every version; how many. Ask again until it is 0.
-
-        Raises AdapterError, Rejected where the storage keeps an object.
-        """
-        with self._asking(WRITE_SECONDS) as client:
-            return prefix.delete_batch(client, self._bucket(), below)
-
-    def policy_statement(self, sid: str) -> dict[str, Any] | None:
-        """One statement of the bucket's policy; None where there is none with this Sid. Raises AdapterError."""
-        with self._asking() as client:
-            return policy.statement(policy.read(client, self._bucket()), sid)
-
-    def put_policy_statement(self, statement: dict[str, Any]) -> bool:
-        """Have a statement in the bucket's policy, known by its Sid; whether anything changed.
-
-        Reads and writes the whole policy: callers take turns. Raises AdapterError.
-        """
-        with self._asking(WRITE_SECONDS) as client:
-            return policy.put(client, self._bucket(), statement)
-
-    def remove_policy_statement(self, sid: str) -> bool:
-        """Take a statement out of the bucket's policy; whether it was there. Callers take turns.
-
-        Raises AdapterError.
-        """
-        with self._asking(WRITE_SECONDS) as client:
-            return policy.remove(client, self._bucket(), sid)
-
-    def _bucket(self) -> str:
-        if not self.config.bucket:
-            raise Unconfigured("No bucket is set: set PILOTHOUSE_S3_BUCKET.", missing=("PILOTHOUSE_S3_BUCKET",))
-        return self.config.bucket
 
     def close(self) -> None:
         """Stop counting and close the client."""
@@ -297,9 +248,9 @@ class S3(Adapter[S3Config]):
     def _asking(self, seconds: float = DEFAULT_SECONDS) -> Iterator[Any]:
         """The boto3 client, for a block within one deadline; its errors leave as AdapterError."""
         config = self.config
+        with self._making:
+            client = self._client  # reads boto3's own files the first time: the storage is not to blame for that
         with deadline(seconds):
-            with self._making:
-                client = self._client
             try:
                 yield client
             except AdapterError:
@@ -315,12 +266,6 @@ class S3(Adapter[S3Config]):
             except (ResponseParserError, BotoCoreError, httpx.HTTPError, ValueError, KeyError, TypeError) as error:
                 detail = redact(f"{type(error).__name__}: {error}", config.access_key, config.secret_key)
                 raise Unexpected("What answers at this address does not speak S3.", detail=detail) from error
-
-
-def _told(answer: Any) -> None:
-    """Raise Unexpected unless an answer about an object is one of S3: a status alone any web server gives."""
-    if not answer.get("ETag"):
-        raise Unexpected("What answers at this address does not speak S3.", detail="no ETag in its answer")
 
 
 def _translate(error: ClientError, detail: str) -> AdapterError:

@@ -28,75 +28,75 @@ class Customer:
     metadata: Mapping[str, str]
 
 
-def customer(http: httpx.Client, external_id: str) -> Customer | None:
-    """One customer; None where there is none. Raises AdapterError."""
-    try:
-        return _customer(_ask(http, "GET", f"/customers/{quote(external_id, safe='')}", "customer"))
-    except NotSupported:
-        return None
+class Customers:
+    """Customers of one Lago. Every method raises AdapterError."""
 
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
 
-def put_customer(
-    http: httpx.Client, external_id: str, *, name: str, email: str, metadata: Mapping[str, str] | None = None
-) -> Customer:
-    """Create the customer, or give the one with this id its name and address; no metadata leaves what is there.
+    def get(self, external_id: str) -> Customer | None:
+        """One customer; None where there is none. Raises AdapterError."""
+        try:
+            return _customer(_ask(self._http, "GET", f"/customers/{quote(external_id, safe='')}", "customer"))
+        except NotSupported:
+            return None
 
-    Raises AdapterError.
-    """
-    given: dict[str, Any] = {"external_id": external_id, "name": name}
-    if email:
-        given["email"] = email
-    if metadata is not None:
-        rows = [{"key": key, "value": value, "display_in_invoice": False} for key, value in metadata.items()]
-        given["metadata"] = rows
-    return _customer(_ask(http, "POST", "/customers", "customer", json={"customer": given}))
+    def put(self, external_id: str, *, name: str, email: str, metadata: Mapping[str, str] | None = None) -> Customer:
+        """Create the customer, or give the one with this id its name and address; no metadata leaves what is there.
 
+        Raises AdapterError.
+        """
+        given: dict[str, Any] = {"external_id": external_id, "name": name}
+        if email:
+            given["email"] = email
+        if metadata is not None:
+            rows = [{"key": key, "value": value, "display_in_invoice": False} for key, value in metadata.items()]
+            given["metadata"] = rows
+        return _customer(_ask(self._http, "POST", "/customers", "customer", json={"customer": given}))
 
-def delete_customer(http: httpx.Client, external_id: str) -> bool:
-    """Delete a customer; its invoices stay at Lago. False where there is none. Raises AdapterError."""
-    try:
-        _ask(http, "DELETE", f"/customers/{quote(external_id, safe='')}", "customer")
-    except NotSupported:
-        return False
-    return True
+    def delete(self, external_id: str) -> bool:
+        """Delete a customer; its invoices stay at Lago. False where there is none. Raises AdapterError."""
+        try:
+            _ask(self._http, "DELETE", f"/customers/{quote(external_id, safe='')}", "customer")
+        except NotSupported:
+            return False
+        return True
 
+    def subscribe(self, external_id: str, *, customer: str, plan: str, name: str = "") -> Subscription:
+        """Have an active subscription to a plan; one that runs on another plan is moved as Lago moves it.
 
-def subscribe(http: httpx.Client, external_id: str, *, customer: str, plan: str, name: str = "") -> Subscription:
-    """Have an active subscription to a plan; one that runs on another plan is moved as Lago moves it.
+        Raises AdapterError, Rejected where Lago has no such plan.
+        """
+        given = {"external_id": external_id, "external_customer_id": customer, "plan_code": plan}
+        if name:
+            given["name"] = name
+        try:
+            row = _ask(self._http, "POST", "/subscriptions", "subscription", json={"subscription": given})
+        except NotSupported as error:
+            if "plan_not_found" not in error.detail:
+                raise
+            raise Rejected(
+                f"Lago has no plan with the code {plan!r}.",
+                detail=error.detail,
+                advice="Make a plan at Lago whose code is the tier's, then try again.",
+            ) from error
+        return records.read(records.subscription, row, "a subscription")
 
-    Raises AdapterError, Rejected where Lago has no such plan.
-    """
-    given = {"external_id": external_id, "external_customer_id": customer, "plan_code": plan}
-    if name:
-        given["name"] = name
-    try:
-        row = _ask(http, "POST", "/subscriptions", "subscription", json={"subscription": given})
-    except NotSupported as error:
-        if "plan_not_found" not in error.detail:
-            raise
-        raise Rejected(
-            f"Lago has no plan with the code {plan!r}.",
-            detail=error.detail,
-            advice="Make a plan at Lago whose code is the tier's, then try again.",
-        ) from error
-    return records.read(records.subscription, row, "a subscription")
+    def end_subscription(
+        self, external_id: str, *, status: Literal["active", "pending"] = "active", bill: bool = True
+    ) -> bool:
+        """End an active subscription, or cancel a pending one; False where there is none.
 
-
-def end_subscription(
-    http: httpx.Client, external_id: str, *, status: Literal["active", "pending"] = "active", bill: bool = True
-) -> bool:
-    """End an active subscription, or cancel a pending one; False where there is none.
-
-    ``bill`` invoices what is not billed yet. Raises AdapterError.
-    """
-    params: dict[str, str] = {"status": status}
-    if not bill:
-        params |= {"on_termination_invoice": "skip", "on_termination_credit_note": "skip"}
-    try:
-        _ask(http, "DELETE", f"/subscriptions/{quote(external_id, safe='')}", "subscription", params=params)
-    except NotSupported:
-        return False
-    return True
+        ``bill`` invoices what is not billed yet. Raises AdapterError.
+        """
+        params: dict[str, str] = {"status": status}
+        if not bill:
+            params |= {"on_termination_invoice": "skip", "on_termination_credit_note": "skip"}
+        try:
+            _ask(self._http, "DELETE", f"/subscriptions/{quote(external_id, safe='')}", "subscription", params=params)
+        except NotSupported:
+            return False
+        return True
 
 
 def _ask(http: httpx.Client, method: str, path: str, root: str, **kw: Any) -> Any:

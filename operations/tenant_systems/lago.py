@@ -37,16 +37,16 @@ class LagoSystem(System):
         adapter = _adapter(platform)
         if adapter.config.missing():
             return not_configured(self.title)
-        found = adapter.customer(tenant.tenant)
+        found = adapter.customers().get(tenant.tenant)
         if found is not None and not _ours(platform, found):
             raise Rejected(
                 f"Lago has a customer {tenant.tenant} that was not made here.",
                 advice="Choose another id for the tenant, or give that customer the metadata managed_by: pilothouse.",
             )
-        adapter.put_customer(
+        adapter.customers().put(
             tenant.tenant, name=tenant.name, email=tenant.email, metadata=None if found is not None else MARK
         )
-        made = adapter.subscribe(
+        made = adapter.customers().subscribe(
             subscription(tenant.tenant), customer=tenant.tenant, plan=tenant.tier, name=tenant.name
         )
         detail = f"Customer {tenant.tenant}, subscribed to {made.plan_code}."
@@ -57,22 +57,22 @@ class LagoSystem(System):
         adapter = _adapter(platform)
         if adapter.config.missing():
             return False
-        found = adapter.customer(tenant_id)
+        found = adapter.customers().get(tenant_id)
         if found is None or not _ours(platform, found):
             return False
         known = row.read(platform, tenant_id)
         bill = known is not None and known.status != "provisioning"
         for status in STATUSES:
             for one in adapter.subscriptions((status,), customer=tenant_id, limit=MAX_SUBSCRIPTIONS).items:
-                adapter.end_subscription(one.external_id, status=status, bill=bill)
-        return adapter.delete_customer(tenant_id)
+                adapter.customers().end_subscription(one.external_id, status=status, bill=bill)
+        return adapter.customers().delete(tenant_id)
 
     def present(self, platform: Platform, tenant_id: str) -> bool:
         """Whether the customer is there, is ours, and has an active subscription."""
         adapter = _adapter(platform)
         if adapter.config.missing():
             return False
-        found = adapter.customer(tenant_id)
+        found = adapter.customers().get(tenant_id)
         if found is None or not _ours(platform, found):
             return False
         return bool(adapter.subscriptions(customer=tenant_id, limit=1).items)

@@ -74,11 +74,11 @@ class S3System(System):
                 advice="Choose another id for the tenant, or move those objects away.",
             )
         wanted = statement(adapter.config, tenant.tenant)
-        if wanted is not None and adapter.policy_statement(wanted["Sid"]) != wanted:
+        if wanted is not None and adapter.prefixes().statement(wanted["Sid"]) != wanted:
             with _turn_of(platform, adapter):
-                adapter.put_policy_statement(wanted)
+                adapter.prefixes().put_statement(wanted)
         mark = json.dumps({"tenant": tenant.tenant}).encode()
-        adapter.put_object(_mark(tenant.tenant), mark, content_type="application/json")
+        adapter.prefixes().put(_mark(tenant.tenant), mark)
         told = f" in the policy as {wanted['Sid']}" if wanted else ", without a policy of its own"
         return Made(where, f"Prefix {where}{told}.")
 
@@ -89,34 +89,34 @@ class S3System(System):
             return False
         done = 0
         if _ours(platform, adapter, tenant_id):
-            while batch := adapter.delete_some(prefix(tenant_id)):
+            while batch := adapter.prefixes().delete_some(prefix(tenant_id)):
                 done += batch
                 progress(done)
         removed = False
         if _has_statement(adapter, tenant_id):
             with _turn_of(platform, adapter):
-                removed = adapter.remove_policy_statement(sid(tenant_id))
+                removed = adapter.prefixes().remove_statement(sid(tenant_id))
         return done > 0 or removed
 
     def present(self, platform: Platform, tenant_id: str) -> bool:
         """Whether the mark is there, and the statement where one is wanted."""
         adapter = _adapter(platform)
-        if not _configured(adapter) or not adapter.has_object(_mark(tenant_id)):
+        if not _configured(adapter) or not adapter.prefixes().has(_mark(tenant_id)):
             return False
         wanted = statement(adapter.config, tenant_id)
-        return wanted is None or adapter.policy_statement(wanted["Sid"]) is not None
+        return wanted is None or adapter.prefixes().statement(wanted["Sid"]) is not None
 
 
 def _ours(platform: Platform, adapter: S3, tenant_id: str) -> bool:
     # The mark is put before anything else is, and goes with the rest.
-    if not row.provisioning(platform, tenant_id) or adapter.has_object(_mark(tenant_id)):
+    if not row.provisioning(platform, tenant_id) or adapter.prefixes().has(_mark(tenant_id)):
         return True
-    return not adapter.has_objects(prefix(tenant_id))
+    return not adapter.prefixes().used(prefix(tenant_id))
 
 
 def _has_statement(adapter: S3, tenant_id: str) -> bool:
     try:
-        return adapter.policy_statement(sid(tenant_id)) is not None
+        return adapter.prefixes().statement(sid(tenant_id)) is not None
     except Denied:
         if adapter.config.tenant_principal:
             raise

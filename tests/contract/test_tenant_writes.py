@@ -67,22 +67,22 @@ CALLS: dict[str, tuple[Make, Callable[[Any], Any]]] = {
     "keycloak.group": (keycloak, lambda a: a.group("g")),
     "keycloak.make_group": (keycloak, lambda a: a.make_group("g", {"tenant": "t"})),
     "keycloak.delete_group": (keycloak, lambda a: a.delete_group("g")),
-    "lago.customer": (lago, lambda a: a.customer("t")),
-    "lago.put_customer": (lago, lambda a: a.put_customer("t", name="T", email="", metadata={"k": "v"})),
-    "lago.delete_customer": (lago, lambda a: a.delete_customer("t")),
-    "lago.subscribe": (lago, lambda a: a.subscribe("s", customer="t", plan="team")),
-    "lago.end_subscription": (lago, lambda a: a.end_subscription("s")),
+    "lago.customer": (lago, lambda a: a.customers().get("t")),
+    "lago.put_customer": (lago, lambda a: a.customers().put("t", name="T", email="", metadata={"k": "v"})),
+    "lago.delete_customer": (lago, lambda a: a.customers().delete("t")),
+    "lago.subscribe": (lago, lambda a: a.customers().subscribe("s", customer="t", plan="team")),
+    "lago.end_subscription": (lago, lambda a: a.customers().end_subscription("s")),
     "qdrant.has_collection": (qdrant, lambda a: a.has_collection("c")),
     "qdrant.points": (qdrant, lambda a: a.points("c")),
     "qdrant.create_collection": (qdrant, lambda a: a.create_collection("c")),
     "qdrant.delete_collection": (qdrant, lambda a: a.delete_collection("c")),
-    "s3.put_object": (s3, lambda a: a.put_object("k", b"x")),
-    "s3.has_object": (s3, lambda a: a.has_object("k")),
-    "s3.has_objects": (s3, lambda a: a.has_objects("k/")),
-    "s3.delete_some": (s3, lambda a: a.delete_some("k/")),
-    "s3.policy_statement": (s3, lambda a: a.policy_statement("Sid")),
-    "s3.put_policy_statement": (s3, lambda a: a.put_policy_statement({"Sid": "Sid"})),
-    "s3.remove_policy_statement": (s3, lambda a: a.remove_policy_statement("Sid")),
+    "s3.put_object": (s3, lambda a: a.prefixes().put("k", b"x")),
+    "s3.has_object": (s3, lambda a: a.prefixes().has("k")),
+    "s3.has_objects": (s3, lambda a: a.prefixes().used("k/")),
+    "s3.delete_some": (s3, lambda a: a.prefixes().delete_some("k/")),
+    "s3.policy_statement": (s3, lambda a: a.prefixes().statement("Sid")),
+    "s3.put_policy_statement": (s3, lambda a: a.prefixes().put_statement({"Sid": "Sid"})),
+    "s3.remove_policy_statement": (s3, lambda a: a.prefixes().remove_statement("Sid")),
     "somabrain.tenant": (somabrain, lambda a: a.tenant("t")),
     "somabrain.create_tenant": (somabrain, lambda a: a.create_tenant("t", name="T", tier="team", email="e")),
     "somabrain.delete_tenant": (somabrain, lambda a: a.delete_tenant("t")),
@@ -204,20 +204,20 @@ def billing(tmp_path: Path) -> Iterator[tuple[Lago, dict[str, Any]]]:
 
 def test_a_customer_is_put_changed_and_deleted(billing: tuple[Lago, dict[str, Any]]) -> None:
     adapter, _ = billing
-    assert adapter.customer("acme") is None
-    adapter.put_customer("acme", name="Acme", email="a@acme.test", metadata={"managed_by": "pilothouse"})
-    changed = adapter.put_customer("acme", name="Acme Labs", email="")
+    assert adapter.customers().get("acme") is None
+    adapter.customers().put("acme", name="Acme", email="a@acme.test", metadata={"managed_by": "pilothouse"})
+    changed = adapter.customers().put("acme", name="Acme Labs", email="")
     assert (changed.name, changed.email, changed.metadata) == ("Acme Labs", "a@acme.test", {"managed_by": "pilothouse"})
-    assert adapter.customer("acme") == changed
-    assert adapter.delete_customer("acme")
-    assert not adapter.delete_customer("acme")
+    assert adapter.customers().get("acme") == changed
+    assert adapter.customers().delete("acme")
+    assert not adapter.customers().delete("acme")
 
 
 def test_a_plan_that_is_missing_is_named(billing: tuple[Lago, dict[str, Any]]) -> None:
     adapter, _ = billing
-    adapter.put_customer("acme", name="Acme", email="")
+    adapter.customers().put("acme", name="Acme", email="")
     with pytest.raises(Rejected, match="no plan with the code 'team'") as caught:
-        adapter.subscribe("s", customer="acme", plan="team")
+        adapter.customers().subscribe("s", customer="acme", plan="team")
     assert not isinstance(caught.value, NotSupported)
     assert "code is the tier's" in caught.value.advice
 
@@ -225,8 +225,8 @@ def test_a_plan_that_is_missing_is_named(billing: tuple[Lago, dict[str, Any]]) -
 def test_an_end_without_a_bill_says_so() -> None:
     with FaultyServer(answer=lambda method, path: (200, {"subscription": {"external_id": "s"}})) as server:
         adapter = lago(server.url)
-        adapter.end_subscription("a/b", status="pending")
-        adapter.end_subscription("s", bill=False)
+        adapter.customers().end_subscription("a/b", status="pending")
+        adapter.customers().end_subscription("s", bill=False)
         adapter.close()
     assert server.requests == [
         "DELETE /api/v1/subscriptions/a%2Fb?status=pending",
@@ -273,10 +273,10 @@ def test_a_collection_made_by_another_meanwhile_is_no_error() -> None:
 def test_a_storage_without_policies_has_none_and_takes_none(status: int) -> None:
     with FaultyServer(answer=lambda method, path: (status, "")) as server:
         adapter = s3(server.url)
-        assert adapter.policy_statement("Sid") is None
-        assert not adapter.remove_policy_statement("Sid")
+        assert adapter.prefixes().statement("Sid") is None
+        assert not adapter.prefixes().remove_statement("Sid")
         with pytest.raises(AdapterError):
-            adapter.put_policy_statement({"Sid": "Sid"})
+            adapter.prefixes().put_statement({"Sid": "Sid"})
         adapter.close()
 
 
@@ -284,8 +284,8 @@ def test_a_statement_alone_without_a_list_is_kept() -> None:
     alone = {"Version": "2012-10-17", "Statement": {"Sid": "Alone", "Effect": "Allow"}}
     with FaultyServer(answer=lambda method, path: (200, json.dumps(alone))) as server:
         adapter = s3(server.url)
-        assert adapter.policy_statement("Alone") == alone["Statement"]
-        assert not adapter.put_policy_statement({"Sid": "Alone", "Effect": "Allow"})
+        assert adapter.prefixes().statement("Alone") == alone["Statement"]
+        assert not adapter.prefixes().put_statement({"Sid": "Alone", "Effect": "Allow"})
         assert server.requests == ["GET /b?policy"] * 2
         adapter.close()
 
@@ -303,8 +303,8 @@ def test_an_object_that_is_kept_is_said() -> None:
 
     with FaultyServer(answer=locked) as server:
         adapter = s3(server.url)
-        with pytest.raises(Rejected, match="keeps 1 objects below k/") as caught:
-            adapter.delete_some("k/")
+        with pytest.raises(Rejected, match="keeps 1 of 1 objects below k/") as caught:
+            adapter.prefixes().delete_some("k/")
         assert "locked" in caught.value.detail
         adapter.close()
 
@@ -324,7 +324,7 @@ def test_every_version_is_deleted() -> None:
 
     with FaultyServer(answer=versions) as server:
         adapter = s3(server.url)
-        assert adapter.delete_some("k/") == 3
+        assert adapter.prefixes().delete_some("k/") == 3
         adapter.close()
 
 

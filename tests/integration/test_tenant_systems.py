@@ -152,26 +152,26 @@ def test_a_customer_without_its_subscription_is_completed(platform: Platform) ->
     system, lago = SYSTEMS["lago"], cast(Lago, platform.adapters["lago"])
     with pytest.raises(Rejected, match="no plan with the code 'gold'"):
         system.make(platform, TenantSpec(ID, SPEC.name, "gold", SPEC.email))
-    assert lago.customer(ID) is not None
+    assert lago.customers().get(ID) is not None
     assert not system.present(platform, ID)
     assert system.make(platform, SPEC).also == "tenant-acme-labs"
     (sub,) = lago.subscriptions(customer=ID).items
     assert (sub.external_id, sub.plan_code, sub.customer_id) == ("tenant-acme-labs", "team", ID)
     # Half made, it can be removed as well.
-    lago.end_subscription("tenant-acme-labs")
+    lago.customers().end_subscription("tenant-acme-labs")
     assert not system.present(platform, ID)
     assert system.remove(platform, ID)
-    assert lago.customer(ID) is None
+    assert lago.customers().get(ID) is None
 
 
 def test_half_a_prefix_is_completed_or_removed(platform: Platform) -> None:
     system, storage = SYSTEMS["s3"], cast(S3, platform.adapters["s3"])
 
     def statement() -> None:
-        storage.put_policy_statement(s3_system.statement(storage.config, ID) or {})
+        storage.prefixes().put_statement(s3_system.statement(storage.config, ID) or {})
 
     def mark() -> None:
-        storage.put_object("tenants/acme-labs/.tenant", b"{}")
+        storage.prefixes().put("tenants/acme-labs/.tenant", b"{}")
 
     for half in (statement, mark):
         half()
@@ -181,8 +181,8 @@ def test_half_a_prefix_is_completed_or_removed(platform: Platform) -> None:
         system.remove(platform, ID)
         half()
         assert system.remove(platform, ID)
-        assert not storage.has_objects("tenants/acme-labs/")
-        assert storage.policy_statement("TenantacmeDlabs") is None
+        assert not storage.prefixes().used("tenants/acme-labs/")
+        assert storage.prefixes().statement("TenantacmeDlabs") is None
 
 
 # ---- what was there before ----
@@ -193,8 +193,8 @@ def test_what_is_somebody_elses_is_neither_taken_nor_removed(platform: Platform,
     keycloak, lago = cast(Keycloak, platform.adapters["keycloak"]), cast(Lago, platform.adapters["lago"])
     storage, brain = cast(S3, platform.adapters["s3"]), cast(SomaBrain, platform.adapters["somabrain"])
     keycloak.make_group("tenant-acme-labs", {})
-    lago.put_customer(ID, name="Acme of old", email="old@acme.test")
-    storage.put_object("tenants/acme-labs/report.pdf", b"x")
+    lago.customers().put(ID, name="Acme of old", email="old@acme.test")
+    storage.prefixes().put("tenants/acme-labs/report.pdf", b"x")
     brain.create_tenant(ID, name="Acme of old", tier="free", email="old@acme.test")
     SYSTEMS["qdrant"].make(platform, SPEC)
     standins.standin("qdrant").client.upsert("tenant_acme-labs", [models.PointStruct(id=1, vector=[0.1] * 1536)])
@@ -204,8 +204,8 @@ def test_what_is_somebody_elses_is_neither_taken_nor_removed(platform: Platform,
         assert caught.value.advice.startswith("Choose another id")
         assert not SYSTEMS[name].remove(platform, ID)
     assert keycloak.group("tenant-acme-labs") is not None
-    assert lago.customer(ID) is not None
-    assert storage.has_object("tenants/acme-labs/report.pdf")
+    assert lago.customers().get(ID) is not None
+    assert storage.prefixes().has("tenants/acme-labs/report.pdf")
     assert brain.tenant(ID) is not None
     # Once the tenant is at work, everything under its names is its own: offboarding removes it.
     status(platform, "offboarding")
@@ -217,8 +217,8 @@ def test_what_is_somebody_elses_is_neither_taken_nor_removed(platform: Platform,
 def test_a_customer_the_row_names_is_removed(platform: Platform) -> None:
     SYSTEMS["ratelimit"].make(platform, SPEC)
     lago = cast(Lago, platform.adapters["lago"])
-    lago.put_customer(ID, name="Acme", email="")
-    lago.subscribe("sub-1", customer=ID, plan="free")
+    lago.customers().put(ID, name="Acme", email="")
+    lago.customers().subscribe("sub-1", customer=ID, plan="free")
     with platform.database.session() as session:
         session.get_one(Tenant, ID).lago_customer_id = ID
     assert SYSTEMS["lago"].present(platform, ID)
@@ -246,14 +246,14 @@ def test_many_prefixes_at_once_keep_every_statement(
 ) -> None:
     storage, system = cast(S3, platform.adapters["s3"]), SYSTEMS["s3"]
     foreign = {"Sid": "Auditors", "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:x"}
-    storage.put_policy_statement(foreign)
+    storage.prefixes().put_statement(foreign)
     if not alone:
         monkeypatch.setattr(s3_system, "_turn", NoTurn())
     specs = [TenantSpec(f"t-{number}", "T", "team", "") for number in range(many)]
     with ThreadPoolExecutor(many) as pool:
         list(pool.map(lambda spec: system.make(platform, spec), specs))
         assert all(pool.map(lambda spec: system.present(platform, spec.tenant), specs))
-        assert storage.policy_statement("TenanttD3") == {
+        assert storage.prefixes().statement("TenanttD3") == {
             "Sid": "TenanttD3",
             "Effect": "Allow",
             "Principal": {"AWS": "arn:aws:iam::123456789012:role/tenant-t-3"},
@@ -262,19 +262,19 @@ def test_many_prefixes_at_once_keep_every_statement(
         }
         assert all(pool.map(lambda spec: system.remove(platform, spec.tenant), specs[1:]))
     assert system.present(platform, "t-0")
-    assert storage.policy_statement("TenanttD3") is None
-    assert storage.policy_statement("Auditors") == foreign
+    assert storage.prefixes().statement("TenanttD3") is None
+    assert storage.prefixes().statement("Auditors") == foreign
 
 
 def test_a_principal_for_all_gets_one_statement(platform: Platform) -> None:
     storage, system = cast(S3, platform.adapters["s3"]), SYSTEMS["s3"]
     with configured(platform, "s3", tenant_principal="arn:aws:iam::123456789012:root"):
         system.make(platform, SPEC)
-        found = storage.policy_statement("Tenants")
+        found = storage.prefixes().statement("Tenants")
         assert found is not None
         assert found["Resource"].endswith("/tenants/${aws:PrincipalTag/tenant}/*")
         assert system.remove(platform, ID)
-        assert storage.policy_statement("Tenants") is not None
+        assert storage.prefixes().statement("Tenants") is not None
         assert not system.present(platform, ID)
 
 
@@ -289,12 +289,12 @@ def test_removal_goes_in_batches_and_tells_how_far_it_is(platform: Platform, mon
     storage = cast(S3, platform.adapters["s3"])
     SYSTEMS["s3"].make(platform, SPEC)
     for number in range(9):
-        storage.put_object(f"tenants/acme-labs/{number}.txt", b"x")
-    storage.put_object("tenants/acme-labs-2/other.txt", b"x")
+        storage.prefixes().put(f"tenants/acme-labs/{number}.txt", b"x")
+    storage.prefixes().put("tenants/acme-labs-2/other.txt", b"x")
     told: list[int] = []
     assert SYSTEMS["s3"].remove(platform, ID, told.append)
     assert told == [4, 8, 10]
-    assert storage.has_object("tenants/acme-labs-2/other.txt")
+    assert storage.prefixes().has("tenants/acme-labs-2/other.txt")
 
 
 # ---- the row and the tier ----
