@@ -6,7 +6,8 @@ import streamlit as st
 
 from adapters.core import utcnow
 from adapters.temporal_client.workers import Slots, Worker, Workers
-from operations import workflow_queues
+from operations import workflow_held, workflow_queues
+from operations.workflow_held import HeldBy
 from pages.temporal_parts import common
 from pages.widgets import cached, session, state, table
 from pages.widgets.template import View
@@ -63,7 +64,8 @@ def _rows(view: View) -> None:
         )
         return
     if found.heartbeats:
-        table.draw(HEADS, map(_worker, found.rows), quiet=(7, 8))
+        told = _held()
+        table.draw(HEADS, (_worker(one, told) for one in found.rows), quiet=(8, 9))
     else:
         table.draw(POLLER_HEADS, map(_poller, found.rows), quiet=(4,))
     silent = sum(1 for one in found.rows if _silent(one))
@@ -88,7 +90,36 @@ def _state(one: Worker) -> str:
     return "<span class='ph-run completed'>Alive</span>"
 
 
-def _worker(one: Worker) -> tuple[str, ...]:
+def _held() -> dict[str, HeldBy] | None:
+    """The settings each worker says it holds, by identity; None while nobody can tell."""
+    platform, actor = session.platform(), session.actor()
+    found = cached.reading("temporal:held", lambda: workflow_held.held(platform, actor), every=EVERY)
+    if found.error is not None:
+        cached.failed(found, "the settings that workers hold")
+    return None if found.value is None else {one.identity: one for one in found.value}
+
+
+def _settings(one: Worker, told: dict[str, HeldBy] | None) -> str:
+    """How many types' settings it holds and where from; each in the tooltip. Workers of others hold none of ours."""
+    if told is None:
+        return "–"
+    held = told.get(one.identity)
+    if held is None:
+        return "none of ours"
+    lines = [
+        f"{kind}: {own.timeout_seconds:g} s, {own.retry_attempts} attempts, backoff {own.backoff_multiplier:g}, "
+        f"{own.max_concurrent} at once"
+        for kind, own in sorted(held.settings.items())
+    ]
+    count = len(held.settings.keys() - {"default"})
+    source = f"<span class='ph-run terminated'>{state.text(held.source)}</span>"
+    known = f"from {state.text(held.source)}" if held.source != "last known" else source
+    tip = state.text("; ".join(lines))
+    words = f"<span title='{tip}'>{count} type{'s' * (count != 1)}</span>"
+    return f"{words}<br><small>{known}</small>"
+
+
+def _worker(one: Worker, told: dict[str, HeldBy] | None) -> tuple[str, ...]:
     host = state.text(one.host or "–")
     if one.process:
         host += f"<br><small>process {state.text(one.process)}"
@@ -102,6 +133,7 @@ def _worker(one: Worker) -> tuple[str, ...]:
         f"<code>{state.text(one.build[:12])}</code>" if one.build else "–",
         "<br>".join(map(_slots, one.slots)) or "–",
         "<br>".join(map(_done, one.slots)) or "–",
+        _settings(one, told),
         host,
         table.when(one.started_at),
         table.when(one.seen_at),
