@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ import redis
 from sqlalchemy import text
 
 from limiter import Limiter, keys
-from operations import audit, outbox, ratelimit_explain, ratelimit_wire
+from operations import apitokens, audit, outbox, ratelimit_explain, ratelimit_wire
+from operations.access import SYSTEM
 from operations.platform import Platform
 from sandbox.engines import Valkey
-from sandbox.processes import kill, spawn
+from sandbox.processes import free_port, kill, spawn
 from tests import support_console
 from tests.support import ROOT, poll, start_engine
 from tests.support_operations import KEY, make
@@ -81,10 +83,14 @@ class Listener:
 
 
 class World:
-    """One PostgreSQL database, one Redis, two consoles in processes of their own, and somebody with a gun."""
+    """One PostgreSQL database, one Redis, two consoles in processes of their own, and somebody with a gun.
 
-    def __init__(self, platform: Platform, engine: Valkey, folder: Path, chance: random.Random) -> None:
-        self.platform, self.engine, self.folder, self.chance = platform, engine, folder, chance
+    ``whole``: the consoles are the product as it is served, and changes come over HTTP. Else each changes limits
+    itself, as fast as it can, which kills it in the middle of a change more often.
+    """
+
+    def __init__(self, platform: Platform, engine: Valkey, folder: Path, chance: random.Random, *, whole: bool) -> None:
+        self.platform, self.engine, self.folder, self.chance, self.whole = platform, engine, folder, chance, whole
         self.environment = {
             **os.environ,
             "PILOTHOUSE_DATABASE_URL": platform.settings.database_url.get_secret_value(),
@@ -92,15 +98,34 @@ class World:
             "PILOTHOUSE_ENCRYPTION_KEYS": KEY,
             "PILOTHOUSE_OIDC_ISSUER": "http://127.0.0.1:1/realms/none",
         }
-        self.consoles: list[subprocess.Popen[bytes]] = []
+        self.consoles: list[subprocess.Popen[bytes] | BaseProcess] = []
+        self.addresses: dict[int | None, str] = {}
+        self.callers: list[support_console.Caller] = []
         self.killed = {"console": 0, "Redis": 0}
-        self.started = 0
+        self.started = self.shots = 0
+        self.heard_of: list[tuple[str, int]] = []
+        self.waited = 0
 
     def start_console(self) -> None:
         self.started += 1
-        command = [sys.executable, "-m", "tests.support_console", str(self.chance.randrange(10**6))]
         log = self.folder / f"console-{self.started}.log"
-        self.consoles.append(spawn(command, log=log, env=self.environment, cwd=ROOT))
+        if self.whole:
+            port = free_port()
+            address = f"http://127.0.0.1:{port}"
+            served = support_console.serve({**self.environment, "PILOTHOUSE_PUBLIC_URL": address}, port, log)
+            self.consoles.append(served)
+            self.addresses[served.pid] = address
+        else:
+            command = [sys.executable, "-m", "tests.support_console", str(self.chance.randrange(10**6))]
+            self.consoles.append(spawn(command, log=log, env=self.environment, cwd=ROOT))
+
+    def call(self) -> None:
+        """Begin to change limits over HTTP, two at a time."""
+        token = apitokens.create(self.platform, SYSTEM, "caller", frozenset({"infra_admin"}), reason="a test")
+        self.callers += [
+            support_console.Caller(number, token, lambda: [self.addresses[one.pid] for one in list(self.consoles)])
+            for number in range(2)
+        ]
 
     def made(self) -> int:
         with self.platform.database.session() as session:
@@ -109,14 +134,18 @@ class World:
     def more(self, number: int) -> None:
         """Wait for so many further changes, and then any moment."""
         wanted = self.made() + number
-        poll(lambda: self.made() >= wanted, 30, what=f"{number} further changes")
+        poll(lambda: self.made() >= wanted, 60, what=f"{number} further changes")
         time.sleep(self.chance.random() * 0.03)
 
     def shoot(self) -> None:
-        if self.chance.random() < 0.5:
-            kill(self.consoles.pop(self.chance.randrange(len(self.consoles))))
-            self.killed["console"] += 1
+        self.shots += 1
+        # A whole console takes seconds to start: the older one is shot, and not too often, so that some changes pass.
+        if self.shots % 4 == 2 if self.whole else self.chance.random() < 0.5:
+            victim = self.consoles[0 if self.whole else self.chance.randrange(2)]
             self.start_console()
+            self.consoles.remove(victim)
+            self.finish(victim)
+            self.killed["console"] += 1
         else:
             self.engine.kill()
             self.killed["Redis"] += 1
@@ -124,9 +153,22 @@ class World:
                 self.more(self.chance.randrange(1, 12))
             self.engine.start()
 
+    def finish(self, console: subprocess.Popen[bytes] | BaseProcess) -> None:
+        if isinstance(console, BaseProcess):
+            console.kill()
+            console.join()
+        else:
+            kill(console)
+
     def end(self) -> None:
         while self.consoles:
-            kill(self.consoles.pop())
+            self.finish(self.consoles.pop(0))
+        while self.callers:
+            caller = self.callers.pop()
+            caller.close()
+            self.heard_of += caller.kept
+            self.waited += caller.waited
+            assert not caller.odd, caller.odd
 
     def settle(self) -> None:
         """What a console's relay does until nothing waits; waits between attempts are cut short."""
@@ -156,14 +198,14 @@ def world(
             {"ids": list(support_console.TENANTS)},
         )
     ratelimit_wire.reconcile(platform)
-    made = World(platform, engine, tmp_path, random.Random(20260719))
+    made = World(platform, engine, tmp_path, random.Random(20260719), whole=request.param)
     yield made
     made.end()
     platform.close()
     engine.kill()
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_after_kills_redis_equals_postgresql_in_order_and_once(world: World) -> None:
     platform, engine = world.platform, world.engine
     listener = Listener(engine.url)
@@ -172,6 +214,8 @@ def test_after_kills_redis_equals_postgresql_in_order_and_once(world: World) -> 
         assert limiter.wait_ready()
         world.start_console()
         world.start_console()
+        if world.whole:
+            world.call()
         while world.made() < CHANGES:
             world.more(world.chance.randrange(5, 25))
             world.shoot()
@@ -187,6 +231,8 @@ def test_after_kills_redis_equals_postgresql_in_order_and_once(world: World) -> 
         assert ratelimit_wire.reconcile(platform, repair=False).total == 0
         assert min(world.killed.values()) >= 3, world.killed
         assert audit.verify_chain(platform).ok
+        if world.whole:
+            _answered_is_kept(world)
 
         # The running limiter, which lived through it all, decides as PostgreSQL says.
         who = [(key, tenant, None) for key in support_console.KEYS for tenant in support_console.TENANTS]
@@ -217,6 +263,16 @@ def test_after_kills_redis_equals_postgresql_in_order_and_once(world: World) -> 
         _deliver_everything_again(world, listener)
     assert ratelimit_wire.reconcile(platform, repair=False).total == 0
     listener.close()
+
+
+def _answered_is_kept(world: World) -> None:
+    """Whatever a console called saved is on record, once, wherever it was shot afterwards."""
+    with world.platform.database.session() as session:
+        rows = session.execute(text("SELECT subject, (after->>'version')::bigint FROM audit WHERE after ? 'version'"))
+        recorded = Counter((row[0], int(row[1])) for row in rows)
+    assert len(world.heard_of) > CHANGES / 3
+    assert world.waited > 0  # while Redis was away
+    assert {one: recorded[one] for one in world.heard_of} == dict.fromkeys(world.heard_of, 1)
 
 
 def _deliver_everything_again(world: World, listener: Listener) -> None:
