@@ -46,6 +46,14 @@ NEEDS: dict[tuple[str, str], Permission] = {
     ("POST", "/infrastructure/temporal/schedules/{schedule}/resume"): P.WORKFLOWS_OPERATE,
     ("POST", "/infrastructure/temporal/schedules/{schedule}/trigger"): P.WORKFLOWS_OPERATE,
     ("POST", "/infrastructure/temporal/schedules/{schedule}/backfill"): P.WORKFLOWS_OPERATE,
+    ("GET", "/infrastructure/temporal/executions"): P.INFRA_VIEW,
+    ("GET", "/infrastructure/temporal/executions/{execution}"): P.INFRA_VIEW,
+    ("POST", "/infrastructure/temporal/executions"): P.WORKFLOWS_OPERATE,
+    ("POST", "/infrastructure/temporal/executions/{execution}/signal"): P.WORKFLOWS_OPERATE,
+    ("POST", "/infrastructure/temporal/executions/{execution}/cancel"): P.WORKFLOWS_OPERATE,
+    ("POST", "/infrastructure/temporal/executions/{execution}/terminate"): P.WORKFLOWS_OPERATE,
+    ("POST", "/infrastructure/temporal/executions/{execution}/reset"): P.WORKFLOWS_OPERATE,
+    ("POST", "/infrastructure/temporal/executions/{execution}/again"): P.WORKFLOWS_OPERATE,
     ("GET", "/infrastructure/temporal/queues"): P.INFRA_VIEW,
     ("GET", "/infrastructure/temporal/queues/{queue}"): P.INFRA_VIEW,
     ("PUT", "/infrastructure/temporal/queues/{queue}/rate-limit"): P.WORKFLOWS_OPERATE,
@@ -64,7 +72,16 @@ BODIES: dict[str, dict[str, Any]] = {
     "/infrastructure/temporal/schedules/{schedule}/pause": {"note": "n"},
     "/infrastructure/temporal/schedules/{schedule}/resume": {"note": "n"},
     "/infrastructure/temporal/schedules/{schedule}/trigger": {"reason": "r"},
-    "/infrastructure/temporal/schedules/{schedule}/backfill": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T01:00:00Z"},
+    "/infrastructure/temporal/schedules/{schedule}/backfill": {
+        "from": "2026-01-01T00:00:00Z",
+        "to": "2026-01-01T01:00:00Z",
+    },
+    "/infrastructure/temporal/executions": {"type": "Any", "task_queue": "any"},
+    "/infrastructure/temporal/executions/{execution}/signal": {"name": "go"},
+    "/infrastructure/temporal/executions/{execution}/cancel": {"reason": "r"},
+    "/infrastructure/temporal/executions/{execution}/terminate": {"reason": "r"},
+    "/infrastructure/temporal/executions/{execution}/reset": {"event": 4},
+    "/infrastructure/temporal/executions/{execution}/again": {"reason": "r"},
     "/infrastructure/temporal/queues/{queue}/rate-limit": {"requests_per_second": 1},
 }
 ASKS = ("/infrastructure/temporal/", "/infrastructure/postgresql/backups")
@@ -123,6 +140,12 @@ def test_each_role_on_each_route(client: TestClient, store: Platform, role: str)
         assert (answer.status_code != 403) is allowed, (method, path, answer.status_code)
         away = path.startswith(ASKS) and answer.status_code == 502
         assert answer.status_code < 500 or away, (method, path, answer.text)
+
+
+def test_the_span_of_a_history_is_chosen(client: TestClient, store: Platform) -> None:
+    headers = bearer(store, "analyst")
+    for hours, status in (("24", 200), ("168", 200), ("2", 422), ("many", 422)):
+        assert client.get(f"/infrastructure/smtp/history?hours={hours}", headers=headers).status_code == status, hours
 
 
 def test_a_wrong_token_is_refused(client: TestClient) -> None:

@@ -1,0 +1,182 @@
+"""Executions of workflows for programs: looked up, started, signaled, canceled, terminated, reset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api import shapes
+from api.auth import TheActor, ThePlatform
+from api.problems import Problem
+from operations import workflow_control, workflow_detail, workflow_executions, workflow_start
+from operations.access import Permission, require
+from operations.tenant_lifecycle import AlreadyRunning
+from operations.workflow_control import AlreadyThere
+from operations.workflow_detail import Detail
+from operations.workflow_executions import Execution
+
+ORDER = -1
+"""Before /infrastructure/{service}/…, whose parameter would take "temporal" for any service."""
+router = APIRouter(prefix="/infrastructure/temporal/executions", tags=["Workflows"])
+OVER_API = "Changed over the API"
+Reason = Annotated[str, Field(max_length=300, description="Why; kept in the audit")]
+Run = Annotated[str, Query(max_length=100, description="The run's id; the latest where left out")]
+_STATUSES = ", ".join(workflow_executions.FILTERED)
+
+
+class Strict(BaseModel):
+    """A body that names nothing unknown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Why(Strict):
+    """Why it is done."""
+
+    reason: Reason = OVER_API
+
+
+class Start(Strict):
+    """An execution to be started."""
+
+    type: Annotated[str, Field(min_length=1, max_length=255)]
+    input: dict[str, Any] | list[Any] | None = Field(
+        None, description="Values by name for the platform's own types; for others the list of arguments, or one object"
+    )
+    id: Annotated[str, Field(max_length=255)] = ""
+    task_queue: Annotated[str, Field(max_length=255, description="Needed for types that are not the platform's")] = ""
+    reason: Reason = OVER_API
+
+
+class Signal(Strict):
+    """A signal with its arguments."""
+
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    input: list[Any] = Field(default_factory=list, max_length=50)
+    reason: Reason = OVER_API
+
+
+class Reset(Strict):
+    """A point to go on from: the number of one of the execution's ``points``."""
+
+    event: Annotated[int, Field(ge=1)]
+    reason: Reason = OVER_API
+
+
+@router.get("", summary="Executions")
+def listing(
+    platform: ThePlatform,
+    actor: TheActor,
+    type: Annotated[str, Query(max_length=300)] = "",  # noqa: A002  names of the address
+    status: Annotated[str, Query(max_length=30, description=_STATUSES)] = "",
+    id: Annotated[str, Query(max_length=300, description="What the id begins with")] = "",  # noqa: A002
+    hours: Annotated[str, Query(max_length=20, description="Started within so many hours")] = "",
+    attribute: Annotated[str, Query(max_length=400, description="A search attribute: TenantId=acme")] = "",
+    page: Annotated[str, Query(max_length=2000, description="`next` of the page before")] = "",
+) -> dict[str, Any]:
+    """Newest first, 50 a page; `next` is empty on the last. `total` counts all that match."""
+    require(actor, Permission.INFRA_VIEW)
+    given = {"type": type, "status": status, "id": id, "hours": hours, "attribute": attribute}
+    filters = workflow_executions.filters_of(given)
+    found = workflow_executions.page(platform, actor, filters, page)
+    return {
+        "items": [_row(one) for one in found.rows],
+        "total": workflow_executions.count(platform, actor, filters),
+        "next": workflow_executions.token_text(found.next_token),
+    }
+
+
+@router.post("", status_code=201, summary="Start an execution")
+def start(
+    wanted: Start, platform: ThePlatform, actor: TheActor, request: Request, response: Response
+) -> dict[str, Any]:  # fmt: skip
+    """409 when the id is taken by a running execution. The platform's own types need their own permission."""
+    given = wanted.input if isinstance(wanted.input, dict) else json.dumps(wanted.input or [])
+    with _taken():
+        begun = workflow_start.start(
+            platform, actor, wanted.type, given=given, workflow_id=wanted.id, task_queue=wanted.task_queue,
+            reason=wanted.reason, request_id=_request_id(request),
+        )  # fmt: skip
+    response.headers["Location"] = f"/api/v2{router.prefix}/{begun.id}?run_id={begun.run_id}"
+    return {"id": begun.id, "run_id": begun.run_id}
+
+
+@router.post("/{execution:path}/signal", status_code=202, summary="Signal")
+def signal(
+    execution: str, sent: Signal, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+) -> dict[str, str]:
+    """404 when it is not there or has ended."""
+    workflow_control.signal(
+        platform, actor, execution, run_id, sent.name, json.dumps(sent.input), sent.reason, _request_id(request)
+    )
+    return {"id": execution, "status": "sent"}
+
+
+@router.post("/{execution:path}/cancel", status_code=202, summary="Ask to end")
+def cancel(
+    execution: str, why: Why, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+) -> dict[str, str]:
+    """Its code may clean up first, or carry on."""
+    workflow_control.cancel(platform, actor, execution, run_id, why.reason, _request_id(request))
+    return {"id": execution, "status": "asked"}
+
+
+@router.post("/{execution:path}/terminate", summary="End at once")
+def terminate(
+    execution: str, why: Why, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+) -> dict[str, str]:
+    """Nothing is cleaned up."""
+    workflow_control.terminate(platform, actor, execution, run_id, why.reason, _request_id(request))
+    return {"id": execution, "status": "terminated"}
+
+
+@router.post("/{execution:path}/reset", status_code=201, summary="Go on from a point")
+def reset(
+    execution: str, to: Reset, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+) -> dict[str, str]:
+    """A new run; `run_id` is its id."""
+    made = workflow_control.reset(platform, actor, execution, run_id, to.event, to.reason, _request_id(request))
+    return {"id": execution, "run_id": made}
+
+
+@router.post("/{execution:path}/again", status_code=201, summary="Run again what failed")
+def again(
+    execution: str, why: Why, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+) -> dict[str, str]:
+    """The same input under the same id, as a new run. 409 when it runs, or has completed since."""
+    with _taken():
+        made = workflow_control.again(platform, actor, execution, run_id, why.reason, _request_id(request))
+    return {"id": execution, "run_id": made}
+
+
+@router.get("/{execution:path}", summary="One execution")
+def one(execution: str, platform: ThePlatform, actor: TheActor, run_id: Run = "") -> dict[str, Any]:
+    """Its steps, and what it was given and came to: masked without workflows:payloads."""
+    return _wire(workflow_detail.detail(platform, actor, execution, run_id))
+
+
+def _row(found: Execution) -> dict[str, Any]:
+    body: dict[str, Any] = shapes.wire(found)
+    return body
+
+
+def _wire(of: Detail) -> dict[str, Any]:
+    body: dict[str, Any] = shapes.wire(of)
+    return {**body.pop("execution"), **body}
+
+
+def _request_id(request: Request) -> str | None:
+    return request.headers.get("x-request-id", "")[:100] or None
+
+
+@contextmanager
+def _taken() -> Iterator[None]:
+    try:
+        yield
+    except (AlreadyThere, AlreadyRunning) as error:
+        raise Problem(409, "already-there", error.sentence, advice=error.advice) from error
