@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from adapters.core import services as known_services
 from api import shapes, versions
@@ -109,7 +109,7 @@ def history(
     platform: ThePlatform,
     actor: TheActor,
     metric: str = "latency_ms",
-    hours: Literal[1, 24, 168, 720, 8760] = 24,
+    hours: Annotated[Literal[1, 24, 168, 720, 8760], BeforeValidator(int)] = 24,
 ) -> dict[str, Any]:
     """At most 500 points with average, minimum and maximum; resolution follows the span."""
     require(actor, Permission.INFRA_VIEW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import BeforeValidator
 
 from api import shapes
 from api.auth import TheActor, ThePlatform
@@ -14,6 +15,8 @@ from operations.workflow_types import Row
 ORDER = -1
 """Before /infrastructure/{service}/…, whose parameter would take "temporal" for any service."""
 router = APIRouter(prefix="/infrastructure/temporal", tags=["Workflows"])
+Hours = Annotated[Literal[1, 24, 168], BeforeValidator(int)]
+"""The page's spans: what is read is shared with it."""
 
 
 def _wire(row: Row) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def workflows(
     platform: ThePlatform,
     actor: TheActor,
     hours: Annotated[
-        Literal[1, 24, 168] | None,
+        Hours | None,
         Query(description="Only executions started within so many hours; all the namespace keeps without it"),
     ] = None,
 ) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from operations.platform import Platform
 from operations.readings import Reading
 from operations.workflow_catalogue import CATALOGUE
 
+LOOK_S = 5.0
 EVERY_S = 10.0
 SLOWEST_S = 120.0
 SHARE = 12.0
@@ -96,7 +97,7 @@ def since_of(hours: float | None, now: datetime | None = None) -> datetime | Non
 
 def connection(platform: Platform, *, wait: float = 0.25) -> Reading[Connection]:
     """The connection as last seen."""
-    return platform.readings.get("temporal:connection", lambda: adapter_of(platform).connection(), 5.0, wait)
+    return platform.readings.get("temporal:connection", lambda: adapter_of(platform).connection(), LOOK_S, wait)
 
 
 def counted(platform: Platform, hours: float | None, *, wait: float = 0.25) -> Reading[Counted]:
