@@ -19,7 +19,7 @@ from operations.workflow_catalogue import CATALOGUE
 from operations.workflow_rules import DEFAULT, FIELDS, Settings, resolve
 from operations.workflow_wire import TOPIC, document, stored
 
-__all__ = ["DEFAULT", "Done", "Edit", "Row", "Saved", "Settings", "effective", "get", "listing", "save"]
+__all__ = ["DEFAULT", "Done", "Edit", "Row", "Saved", "Settings", "blank", "effective", "get", "listing", "save"]
 
 SUBJECT = "workflow-settings/"
 EDITS_LIMIT = 1000
@@ -105,6 +105,11 @@ def get(platform: Platform, actor: Actor, type_: str) -> Row:
         default = session.get(WorkflowSettings, DEFAULT)
         row = session.get(WorkflowSettings, type_)
         return _row(type_, row, document(default) if default else None)
+
+
+def blank(type_: str, default: Row) -> Row:
+    """A type as it is without values of its own, over the default's row."""
+    return _row(type_, None, {**default.values(), "version": default.version})
 
 
 def _row(name: str, row: WorkflowSettings | None, default: Mapping[str, Any] | None) -> Row:

@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from pages.temporal_parts import common, connection, executions, queues, schedules, workers, workflows
+from pages.temporal_parts import common, connection, executions, queues, schedules, settings, workers, workflows
 from pages.widgets.page import service_page
 from pages.widgets.template import View, service
 
 PAGE = service_page("temporal", icon=":material/route:")
-FACES = {"Executions": executions.draw, "Schedules": schedules.draw, "Workers": workers.draw}
+FACES = {"Executions": executions.draw, "Schedules": schedules.draw, "Workers": workers.draw, "Settings": settings.draw}
 
 
 def render() -> None:
