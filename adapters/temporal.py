@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -34,7 +33,6 @@ from adapters.temporal_client import connection, counts, outcomes
 
 T = TypeVar("T")
 WORKERS_ASKED = 1000
-WORKFLOWS_MOST = 200
 MANY_SECONDS = 9.0
 """For what takes a question for every workflow type."""
 
@@ -53,19 +51,6 @@ class TemporalConfig(ServiceConfig):
     )
     tls: bool = Field(False, title="TLS")
     api_key: SecretStr | None = Field(None, title="API key")
-
-
-@dataclass(frozen=True, slots=True)
-class Workflow:
-    """One execution of a workflow, without what it was given or returned."""
-
-    id: str
-    kind: str
-    status: str
-    """running, completed, failed, canceled, terminated, continued as new or timed out."""
-    task_queue: str
-    started_at: datetime
-    closed_at: datetime | None
 
 
 class Temporal(Adapter[TemporalConfig]):
@@ -146,32 +131,6 @@ class Temporal(Adapter[TemporalConfig]):
             Setting("global", "yes" if space.is_global_namespace else "no", group="Namespace"),
             Setting("history_archival", "on" if space.config.history_archival_state == 2 else "off", group="Namespace"),
         ]  # fmt: skip
-
-    def workflows(self, status: str | None = None, limit: int = 50) -> tuple[Workflow, ...]:
-        """Executions of one status ("Running", "Failed", …) or of all, as the server orders them: newest first.
-
-        At most 200. Raises AdapterError.
-        """
-        limit = max(1, min(limit, WORKFLOWS_MOST))
-        query = f"ExecutionStatus='{status}'" if status and status.isalpha() else None
-
-        async def ask(client: Client) -> tuple[Workflow, ...]:
-            found = client.list_workflows(query, limit=limit, page_size=limit, rpc_timeout=_left())
-            return tuple(
-                [
-                    Workflow(
-                        one.id[:200],
-                        one.workflow_type[:200],
-                        one.status.name.replace("_", " ").lower() if one.status else "unknown",
-                        one.task_queue[:200],
-                        one.start_time,
-                        one.close_time,
-                    )
-                    async for one in found
-                ]
-            )
-
-        return self.call(ask)
 
     def connection(self) -> connection.Connection:
         """Who answers, how fast, how many workers poll, what the namespace keeps. Raises AdapterError."""
