@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-import urllib.request
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,11 +135,7 @@ class Services:
         self.run(fresh())
         self.mailbox.clear()
         if self._s3 is not None and "s3" in written:
-            port = self._s3.get_host_and_port()[1]
-            request = urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                json.load(answer)
-            storage.fill(port, self.seed)
+            storage.fill(self.seed)
 
     def close(self) -> None:
         """Stop everything."""
@@ -167,7 +161,7 @@ class Services:
     def _start(self, name: str, front: int, back: int) -> None:
         if name == "s3":
             self._s3 = storage.start(back)
-            storage.fill(back, self.seed)
+            storage.fill(self.seed)
         elif name == "smtp":
             secrets = self.secrets
             self.run(

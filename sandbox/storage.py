@@ -19,28 +19,26 @@ BUCKETS = {
 """Bucket -> pattern of keys, how many, usual size in bytes."""
 
 
-def fill(port: int, seed: int | None) -> None:
-    """Create the buckets, and with a seed their objects; the same for the same seed."""
-    import boto3
-    from botocore.config import Config
+def fill(seed: int | None) -> None:
+    """Forget everything stored, make the buckets anew, and with a seed their objects; the same for the same seed.
 
-    client = boto3.client(
-        "s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1", aws_access_key_id="sandbox",
-        aws_secret_access_key="sandbox", config=Config(connect_timeout=2, read_timeout=10, retries={"max_attempts": 1}),
-    )  # fmt: skip
-    try:
-        for bucket, (pattern, count, size) in BUCKETS.items():
-            if seed is None and bucket != "pilothouse-uploads":
-                continue
-            client.create_bucket(Bucket=bucket)
-            if seed is None:
-                continue
-            rng = random.Random(f"{seed}/{bucket}")
-            for number in range(count):
-                key = pattern.format(tenant=rng.choice(("kestrel-air", "northgate-bank", "tallis-insurance")), n=number)
-                client.put_object(Bucket=bucket, Key=key, Body=b"\0" * int(size * rng.uniform(0.3, 1.8)))
-    finally:
-        client.close()
+    For the process that serves: objects are put where the server keeps them, without a request for each.
+    """
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    for bucket, (pattern, count, size) in BUCKETS.items():
+        if seed is None and bucket != "pilothouse-uploads":
+            continue
+        backend.create_bucket(bucket, "us-east-1")
+        if seed is None:
+            continue
+        rng = random.Random(f"{seed}/{bucket}")
+        for number in range(count):
+            key = pattern.format(tenant=rng.choice(("kestrel-air", "northgate-bank", "tallis-insurance")), n=number)
+            backend.put_object(bucket, key, b"\0" * int(size * rng.uniform(0.3, 1.8)))
 
 
 def start(port: int) -> object:
@@ -62,7 +60,7 @@ def main(port: int, seed: int | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     start(port)
-    fill(port, seed)
+    fill(seed)
     print("ready", flush=True)
     ended.wait()
     os._exit(0)
