@@ -1,0 +1,165 @@
+"""Workflow types on a real Temporal server: found, counted by status, with durations and why the last one failed."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from temporalio import workflow
+from temporalio.api.failure.v1 import Failure, TimeoutFailureInfo
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from adapters.core import utcnow
+from adapters.core.errors import Denied
+from adapters.temporal import Temporal, TemporalConfig
+from adapters.temporal_client import counts, outcomes
+from adapters.temporal_client.counts import TypeCounts
+from tests.support import poll
+from tests.support_temporal import REFUSED, made
+
+
+@pytest.fixture
+def adapter(temporal_address: str) -> Iterator[Temporal]:
+    one = Temporal(TemporalConfig(address=temporal_address))
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def kind() -> str:
+    """A type of this test alone."""
+    return f"Type{uuid.uuid4().hex[:8]}"
+
+
+@workflow.defn(name="types-waits")
+class Waits:
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.sleep(timedelta(hours=1))
+
+
+def test_the_connection_tells_who_answers_and_how_fast(adapter: Temporal, temporal_address: str) -> None:
+    seen = adapter.connection()
+    assert (seen.address, seen.namespace) == (temporal_address, "default")
+    assert seen.version.startswith("1.")
+    assert 0 < seen.latency_ms < 2000
+    assert seen.retention_days == 1
+
+
+def test_types_are_found_and_remembered(adapter: Temporal, temporal_address: str) -> None:
+    first, second = f"Found{uuid.uuid4().hex[:8]}", f"it's {uuid.uuid4().hex[:8]}"
+    made(temporal_address, first, ["completed"])
+    poll(lambda: first in adapter.workflow_types().names)
+    made(temporal_address, second, ["completed"])
+    poll(lambda: second in adapter.workflow_types().names)
+    assert first in adapter.workflow_types().names
+    adapter.forget_types([first])
+    assert first in adapter.workflow_types().names, "it still has executions"
+
+
+def test_no_more_types_than_asked_for(adapter: Temporal, temporal_address: str) -> None:
+    for number in range(3):
+        made(temporal_address, f"Many{number}", ["completed"])
+
+    def found() -> counts.Types:
+        return adapter.call(lambda client: counts.discover(client, "default", most=2))
+
+    poll(lambda: found().more)
+    assert len(found().names) == 2
+
+
+def test_executions_are_counted_by_status(adapter: Temporal, temporal_address: str, kind: str) -> None:
+    made(temporal_address, kind, ["running", "running", "completed", "failed", "failed", "timed out"])
+    wanted = TypeCounts(running=2, untaken=2, completed=1, failed=2, timed_out=1)
+    poll(lambda: adapter.type_counts([kind])[kind] == wanted, 15)
+    assert wanted.total == 6
+    assert adapter.type_counts([kind], utcnow() - timedelta(hours=1))[kind] == wanted
+    assert adapter.type_counts([kind], utcnow() + timedelta(hours=1))[kind] == TypeCounts()
+
+
+def test_a_run_is_pending_until_a_worker_has_done_its_first_step(adapter: Temporal, temporal_address: str) -> None:
+    queue = f"types-{uuid.uuid4().hex}"
+
+    async def play() -> None:
+        client = await Client.connect(temporal_address)
+        handle = await client.start_workflow("types-waits", id=queue, task_queue=queue)
+
+        def of_run(query: str) -> int:
+            return adapter.call(lambda c: c.count_workflows(f"WorkflowId = '{queue}' AND {query}")).count
+
+        await asyncio.to_thread(poll, lambda: of_run(counts.UNTAKEN) == 1)
+        async with Worker(client, task_queue=queue, workflows=[Waits], workflow_runner=UnsandboxedWorkflowRunner()):
+            await asyncio.to_thread(poll, lambda: of_run(counts.UNTAKEN) == 0)
+            assert await asyncio.to_thread(of_run, "ExecutionStatus = 'Running'") == 1
+        await handle.terminate()
+
+    asyncio.run(play())
+
+
+def test_a_type_that_cannot_be_searched_for_is_left_uncounted(adapter: Temporal) -> None:
+    odd = 'a"b\\c'
+    assert adapter.type_counts([odd]) == {odd: TypeCounts(untaken=None)}
+    assert adapter.type_outcomes([odd]) == {odd: outcomes.TypeOutcome()}
+
+
+def test_durations_and_the_last_failure(adapter: Temporal, temporal_address: str, kind: str) -> None:
+    ids = made(temporal_address, kind, ["completed", "completed", "running", "failed"])
+    poll(lambda: adapter.type_outcomes([kind])[kind].sample == 3)
+    found = adapter.type_outcomes([kind])[kind]
+    assert found.p50 is not None and found.p95 is not None
+    assert 0 <= found.p50 <= found.p95 < 30
+    assert found.last is not None
+    assert found.last.workflow_id == ids[-1]
+    assert found.last.said == outcomes.Said("Refused", "card 4711 was refused", "charge_card")
+
+
+def test_a_run_that_took_too_long_says_so(adapter: Temporal, temporal_address: str, kind: str) -> None:
+    made(temporal_address, kind, ["timed out"])
+    poll(lambda: adapter.type_outcomes([kind])[kind].last is not None, 15)
+    last = adapter.type_outcomes([kind])[kind].last
+    assert last is not None and last.said.kind == "Timeout"
+
+
+def test_causes_are_followed_to_the_innermost() -> None:
+    assert outcomes.said_of(REFUSED).kind == "Refused"
+    assert outcomes.said_of(Failure(message="late", timeout_failure_info=TimeoutFailureInfo())).kind == "Timeout"
+    assert outcomes.said_of(Failure(message="bare")) == outcomes.Said("Error", "bare")
+    secret = Failure(message="password=hunter2 was wrong")
+    assert "hunter2" not in outcomes.said_of(secret).message
+
+
+@pytest.mark.parametrize(("q", "wanted"), [(0.5, 3.0), (0.95, 5.0), (0.0, 1.0)])
+def test_quantiles_by_nearest_rank(q: float, wanted: float) -> None:
+    assert outcomes.quantile([1.0, 2.0, 3.0, 4.0, 5.0], q) == wanted
+    assert outcomes.quantile([], q) is None
+
+
+def test_the_first_failure_ends_all_the_questions() -> None:
+    asked: list[str] = []
+
+    async def one(name: str) -> None:
+        asked.append(name)
+        if name != "0":
+            await asyncio.Event().wait()
+        raise RPCError("no", RPCStatusCode.UNAVAILABLE, b"")
+
+    async def play() -> None:
+        with pytest.raises(RPCError):
+            await counts.each([str(number) for number in range(100)], one)
+
+    asyncio.run(play())
+    assert len(asked) <= counts.AT_ONCE
+
+
+@pytest.mark.parametrize("status", [RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED])
+def test_a_refused_permission_is_told_apart(adapter: Temporal, status: RPCStatusCode) -> None:
+    async def refused(_: Client) -> None:
+        raise RPCError("Request unauthorized.", status, b"")
+
+    with pytest.raises(Denied):
+        adapter.call(refused)
