@@ -48,7 +48,7 @@ def _rows(view: View, words: str, paused: bool | None) -> None:
     def fetch() -> Listed:
         return operations.listing(platform, actor, words, paused, page)
 
-    found = cached.read(key, fetch, "the schedules", every=EVERY)
+    found = cached.read(key, fetch, "the schedules", every=EVERY, wait=1.0)
     if found is None:
         return
     if not found.rows:

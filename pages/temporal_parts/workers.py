@@ -15,17 +15,10 @@ from pages.widgets.template import View
 EVERY = 5.0
 SILENT_INTERVALS = 3.0
 LEAST_SILENCE_SECONDS = 30.0
-HEADS = (
-    "Worker",
-    "State",
-    "Task queue",
-    "Build",
-    "Slots used / free",
-    "Tasks done",
-    "Host",
-    "Started",
-    "Last heartbeat",
-)
+UNKNOWN_INTERVAL_SECONDS = 60.0
+"""Until a worker's second heartbeat: what its SDK takes where nobody sets it."""
+HEADS = ("Worker", "State", "Task queue", "Build", "Slots used / free", "Tasks done", "Settings", "Host", "Started",
+         "Last heartbeat")  # fmt: skip
 POLLER_HEADS = ("Poller", "Task queue", "Asks for", "Build", "Last seen")
 _WORDS = {"SHUTTING_DOWN": "Shutting down", "SHUTDOWN": "Stopped"}
 
@@ -78,7 +71,7 @@ def _rows(view: View) -> None:
 def _silent(one: Worker) -> bool:
     if one.seen_at is None or one.status == "SHUTDOWN":
         return False
-    patience = max(LEAST_SILENCE_SECONDS, SILENT_INTERVALS * one.interval_seconds)
+    patience = max(LEAST_SILENCE_SECONDS, SILENT_INTERVALS * (one.interval_seconds or UNKNOWN_INTERVAL_SECONDS))
     return (utcnow() - one.seen_at).total_seconds() > patience
 
 
