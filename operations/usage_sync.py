@@ -186,8 +186,8 @@ def waiting(platform: Platform) -> int:
 
 
 def handed_over(platform: Platform, actor: Actor) -> HandedOver:
-    """How the handing over stands. Raises access.Forbidden without platform:billing, StoreUnavailable."""
-    access.require(actor, Permission.BILLING_VIEW)
+    """How the handing over stands. Raises access.Forbidden without infra:view, StoreUnavailable."""
+    access.require(actor, Permission.INFRA_VIEW)
     with platform.database.session() as session:
         now = session.execute(
             text(

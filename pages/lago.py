@@ -7,6 +7,7 @@ import streamlit as st
 from adapters.core import Unit
 from adapters.lago import Lago
 from adapters.lago_records import Invoice, MonthAmount, Plan, Subscription
+from pages.lago_parts import handed
 from pages.widgets import charts, listing, state, table
 from pages.widgets.page import service_page
 from pages.widgets.template import View, service
@@ -23,6 +24,7 @@ def render() -> None:
 
 def _monitor(view: View) -> None:
     adapter = cast(Lago, view.adapter)
+    handed.draw(view)
     revenue = listing.known(view, "gross_revenue", "Invoiced per month", adapter.gross_revenue, every=300.0)
     if revenue is not None:
         _revenue(revenue)

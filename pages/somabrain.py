@@ -5,6 +5,7 @@ from typing import cast
 from adapters.core import Unit
 from adapters.somabrain import SomaBrain
 from adapters.somabrain_records import Component, OutboxEvent
+from pages.somabrain_parts import care
 from pages.widgets import listing, state, table
 from pages.widgets.page import service_page
 from pages.widgets.template import View, service
@@ -16,7 +17,7 @@ EVENTS = ("Since", "Tenant", "Topic", "Tries", "Last error")
 
 def render() -> None:
     """Draw the page."""
-    service(PAGE, monitor=_monitor, limits=LIMITS)
+    service(PAGE, monitor=_monitor, limits=LIMITS, more={care.FACE: care.draw})
 
 
 def _monitor(view: View) -> None:
