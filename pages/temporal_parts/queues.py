@@ -60,7 +60,8 @@ def draw(view: View) -> None:
     st.markdown("#### Workflows at once")
     st.html(
         "<span style='font-size:.875rem'>How many workflows of a type may run at once is set with its timeout and "
-        "retries, under <a href='?face_temporal=Settings' target='_self' style='color:var(--ph-accent)'>Settings</a>.</span>"
+        "retries, under <a href='?face_temporal=Settings' target='_self' style='color:var(--ph-accent)'>Settings</a>."
+        "</span>"
     )
 
 
