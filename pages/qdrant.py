@@ -2,6 +2,8 @@
 
 from typing import cast
 
+import streamlit as st
+
 from adapters.core import Unit
 from adapters.qdrant import Qdrant
 from adapters.qdrant_records import Collection, Collections, Endpoint
@@ -29,6 +31,8 @@ def _monitor(view: View) -> None:
             nothing="No collection yet.",
             right=(3, 4, 5, 6),
         )
+        if found.truncated:
+            st.caption(f"{len(found.items):,} of {found.total:,} collections, by name.")
     listing.draw(
         view,
         "endpoints",
