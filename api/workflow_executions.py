@@ -79,7 +79,7 @@ def listing(
     attribute: Annotated[str, Query(max_length=400, description="A search attribute: TenantId=acme")] = "",
     page: Annotated[str, Query(max_length=2000, description="`next` of the page before")] = "",
 ) -> dict[str, Any]:
-    """Newest first, 50 a page; `next` is empty on the last. `total` counts all that match."""
+    """Running ones first, then those that ended last. 50 a page: `next` is empty on the last, `total` counts all."""
     require(actor, Permission.INFRA_VIEW)
     given = {"type": type, "status": status, "id": id, "hours": hours, "attribute": attribute}
     filters = workflow_executions.filters_of(given)

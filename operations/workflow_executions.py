@@ -36,7 +36,7 @@ def adapter_of(platform: Platform) -> Temporal:
 
 
 def page(platform: Platform, actor: Actor, filters: Filters, token: str = "") -> Page:
-    """At most fifty executions that match, newest first. Raises Forbidden, Invalid, AdapterError."""
+    """At most fifty that match: running ones, then the last to end. Raises Forbidden, Invalid, AdapterError."""
     require(actor, Permission.INFRA_VIEW)
     query = query_for(platform, filters)
     start = token_of(token)

@@ -11,6 +11,7 @@ from operations.change import FieldError, Invalid, StoreUnavailable
 from operations.workflow_catalogue import CATALOGUE
 from operations.workflow_executions import Execution, Filters
 from pages.temporal_parts import batch, common, detail, detail_actions, start
+from pages.temporal_parts.detail_timeline import length
 from pages.widgets import cached, session, state, table
 from pages.widgets.template import View
 
@@ -138,7 +139,7 @@ def _list(view: View, filters: Filters) -> None:
         return
     known = "–" if total.value is None else f"{total.value:,}"
     tenants = any(TENANT in one.attributes for one in rows.rows)
-    st.markdown(f":small[:gray[{known} match, newest first.]]")
+    st.markdown(f":small[:gray[{known} match. Running ones first, then those that ended last.]]")
     table.draw(
         (*HEADS, "Tenant") if tenants else HEADS,
         (_row(one, tenants) for one in rows.rows),
@@ -178,7 +179,7 @@ def _turn(token: str, following: bytes) -> None:
 def _row(one: Execution, tenants: bool) -> tuple[str, ...]:
     took = "–"
     if one.closed_at and one.started_at:
-        took = state.span((one.closed_at - one.started_at).total_seconds())
+        took = length((one.closed_at - one.started_at).total_seconds())
     cells = (
         table.when(one.started_at),
         f"<code>{common.anchor(common.executions(run=one.id, run_id=one.run_id), one.id, one.run_id)}</code>",
