@@ -23,7 +23,6 @@ from operations.ratelimits import Edit, Target
 from operations.workflow_catalogue import BACKUP, RECONCILE, Maintained, MaintenanceInput
 from sandbox.inprocess import Services
 from tests.support_operations import make
-from workflows import worker
 from workflows.maintenance import WORKFLOWS, Maintenance, activities
 
 pytestmark = pytest.mark.engines
@@ -155,34 +154,3 @@ def test_overrides_expired_long_ago_are_removed_and_recorded(platform: Platform)
     assert ratelimits.get(platform, SYSTEM, targets[1])
     entry = audit.entries(platform, SYSTEM, limit=1)[0]
     assert (entry.action, entry.subject) == ("ratelimit.expired", targets[0].subject)
-
-
-def test_the_worker_waits_for_temporal_and_works_when_it_comes(
-    platform: Platform, standins: Services, temporal_address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue = f"worker-{uuid.uuid4()}"
-    monkeypatch.setattr(worker, "TASK_QUEUE", queue)
-    monkeypatch.setattr(worker, "SCHEDULE_ID", queue)
-    monkeypatch.setattr(worker, "RETRY_SECONDS", 0.2)
-    standins.fault("temporal", "refuse")
-
-    async def run() -> Maintained:
-        stop = asyncio.Event()
-        tried = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr(worker.log, "warning", lambda *_: loop.call_soon(tried.set))
-        work = asyncio.create_task(worker.run(platform, stop))
-        await asyncio.wait_for(tried.wait(), 30)
-        assert not work.done()
-        await asyncio.to_thread(standins.fault, "temporal", None)
-        client = await Client.connect(temporal_address)
-        handle = await client.start_workflow(Maintenance.run, id=f"{queue}-own", task_queue=queue)
-        result = await asyncio.wait_for(handle.result(), 60)
-        described = await client.get_schedule_handle(queue).describe()
-        assert described.schedule.spec.intervals[0].every == worker.EVERY
-        stop.set()
-        await asyncio.wait_for(work, 10)
-        await client.get_schedule_handle(queue).delete()
-        return result
-
-    assert asyncio.run(run()).job == "clean-up"
