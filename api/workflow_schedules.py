@@ -13,7 +13,7 @@ from adapters.temporal_client.schedule_spec import Interval
 from adapters.temporal_client.schedules import Schedule
 from api import shapes, versions
 from api.auth import TheActor, ThePlatform
-from operations import workflow_schedule_edit, workflow_schedules
+from operations import workflow_schedule_edit, workflow_schedule_runs, workflow_schedules
 from operations.access import Permission, require
 from operations.workflow_schedule_edit import Edit
 
@@ -119,7 +119,7 @@ def resume(schedule: str, body: Note, platform: ThePlatform, actor: TheActor, re
 @router.post("/{schedule:path}/trigger", summary="Run a schedule now")
 def trigger(schedule: str, body: Trigger, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
     """The run it started; `skipped` where its overlap policy forbade one."""
-    done = workflow_schedules.trigger(
+    done = workflow_schedule_runs.trigger(
         platform, actor, schedule, reason=body.reason, overlap=body.overlap or "", request_id=request_id(request)
     )
     return {"workflow_id": done.workflow_id or None, "run_id": done.run_id or None, "skipped": done.skipped}
@@ -131,9 +131,9 @@ def backfill(schedule: str, body: Backfill, platform: ThePlatform, actor: TheAct
     span: tuple[datetime, datetime] = (body.start.astimezone(UTC), body.end.astimezone(UTC))
     require(actor, Permission.WORKFLOWS_OPERATE)
     if body.preview:
-        found = workflow_schedules.preview(platform, actor, schedule, *span)
+        found = workflow_schedule_runs.preview(platform, actor, schedule, *span)
     else:
-        found = workflow_schedules.backfill(
+        found = workflow_schedule_runs.backfill(
             platform, actor, schedule, *span, reason=body.reason, overlap=body.overlap, request_id=request_id(request)
         )
     return {"runs": found.count, "first": shapes.wire(found.first), "last": shapes.wire(found.last),

@@ -12,7 +12,7 @@ from typing import Any
 from temporalio.api.workflowservice.v1 import DescribeScheduleResponse
 
 from adapters.core import Rejected
-from adapters.temporal_client import payloads, schedules
+from adapters.temporal_client import payloads, schedule_changes, schedules
 from adapters.temporal_client.schedule_spec import Interval
 from adapters.temporal_client.schedules import OVERLAPS
 from operations.access import Actor, Permission, require
@@ -144,7 +144,7 @@ def _apply(now: DescribeScheduleResponse, edit: Edit, arguments: list[Any]) -> N
                 added.phase.FromTimedelta(timedelta(seconds=one.offset_seconds))
         made.spec.cron_string.extend(line.strip() for line in edit.crons or ())
     if edit.overlap is not None:
-        made.policies.overlap_policy = schedules.overlap_number(edit.overlap)
+        made.policies.overlap_policy = schedule_changes.overlap_number(edit.overlap)
     if edit.note is not None:
         made.state.notes = noted(edit.note)
     if edit.input is not None:

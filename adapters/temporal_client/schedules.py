@@ -1,29 +1,19 @@
-"""Schedules of a namespace: listed, described with the outcome of their runs, and changed.
-
-A change is sent with the conflict token of what was read. The server takes an update that comes too late
-without a word and drops it, so each change is read back before it counts.
-"""
+"""Schedules of a namespace: listed, and described with the outcome of their runs."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from temporalio.api.enums.v1 import ScheduleOverlapPolicy
-from temporalio.api.schedule.v1 import Schedule as Wire
-from temporalio.api.schedule.v1 import ScheduleListEntry, SchedulePatch
+from temporalio.api.schedule.v1 import ScheduleListEntry
 from temporalio.api.workflowservice.v1 import (
-    DeleteScheduleRequest,
     DescribeScheduleRequest,
     DescribeScheduleResponse,
     ListScheduleMatchingTimesRequest,
     ListSchedulesRequest,
     ListWorkflowExecutionsRequest,
-    PatchScheduleRequest,
-    UpdateScheduleRequest,
 )
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -39,7 +29,6 @@ PAGE = 100
 AT_ONCE = 16
 RECENT = 10
 OVERLAPS = ("Skip", "BufferOne", "BufferAll", "CancelOther", "TerminateOther", "AllowAll")
-_SERVER_IDENTITY = "pilothouse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,65 +152,6 @@ async def matching(client: Client, namespace: str, schedule_id: str, start: date
     request.end_time.FromDatetime(end)
     found = await client.workflow_service.list_schedule_matching_times(request, timeout=left())
     return [at for at in map(when, found.start_time) if at is not None]
-
-
-async def update(
-    client: Client, namespace: str, schedule_id: str, schedule: Wire, token: bytes, identity: str
-) -> DescribeScheduleResponse | None:
-    """Replace a schedule as it was read under ``token``, and return it as read back.
-
-    None where the server dropped the update because somebody else was first. Raises RPCError, TimedOut.
-    """
-    request = UpdateScheduleRequest(
-        namespace=namespace,
-        schedule_id=schedule_id,
-        schedule=schedule,
-        conflict_token=token,
-        identity=identity or _SERVER_IDENTITY,
-        request_id=str(uuid.uuid4()),
-    )
-    await client.workflow_service.update_schedule(request, timeout=left())
-    while True:
-        answer = await raw(client, namespace, schedule_id)
-        if answer is None:
-            return None
-        if answer.conflict_token != token:
-            return answer if _same(answer.schedule, schedule) else None
-        await asyncio.sleep(0.05)
-
-
-def _same(now: Wire, sent: Wire) -> bool:
-    """Whether what is stored is what was sent. Crons come back as calendars, and runs left count on by themselves."""
-    stored, wanted = now.state, sent.state
-    return (
-        (stored.paused, stored.notes) == (wanted.paused, wanted.notes)
-        and now.action == sent.action
-        and now.policies == sent.policies
-        and (bool(sent.spec.cron_string) or list(now.spec.interval) == list(sent.spec.interval))
-    )
-
-
-async def patch(client: Client, namespace: str, schedule_id: str, change: SchedulePatch, identity: str) -> None:
-    """Trigger or backfill. Raises RPCError."""
-    request = PatchScheduleRequest(
-        namespace=namespace,
-        schedule_id=schedule_id,
-        patch=change,
-        identity=identity or _SERVER_IDENTITY,
-        request_id=str(uuid.uuid4()),
-    )
-    await client.workflow_service.patch_schedule(request, timeout=left())
-
-
-async def delete(client: Client, namespace: str, schedule_id: str, identity: str) -> None:
-    """Remove a schedule; what it started goes on. Raises RPCError."""
-    request = DeleteScheduleRequest(namespace=namespace, schedule_id=schedule_id, identity=identity or _SERVER_IDENTITY)
-    await client.workflow_service.delete_schedule(request, timeout=left())
-
-
-def overlap_number(name: str) -> ScheduleOverlapPolicy.ValueType:
-    """The server's number of an overlap policy of :data:`OVERLAPS`."""
-    return ScheduleOverlapPolicy.ValueType(OVERLAPS.index(name) + 1)
 
 
 def version(token: bytes) -> int:

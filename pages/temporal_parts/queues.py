@@ -31,7 +31,7 @@ HEADS = (
 )
 _STATE = "_queue_limit"
 _NOTE = "_queue_limit_said"
-_SOURCE = {"API": "set here", "WORKER": "set by the worker", "SYSTEM": "the server's own"}
+_SOURCE = {"API": "set on the queue", "WORKER": "set by the worker", "SYSTEM": "the server's own"}
 
 
 @dataclass(slots=True)

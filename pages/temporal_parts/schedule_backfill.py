@@ -8,9 +8,9 @@ import streamlit as st
 
 from adapters.core import AdapterError, utcnow
 from adapters.temporal_client.schedules import Schedule
-from operations import change, workflow_schedules
+from operations import change, workflow_schedule_runs
 from operations.change import Invalid
-from operations.workflow_schedules import BACKFILL_MOST
+from operations.workflow_schedule_runs import BACKFILL_MOST
 from pages.temporal_parts import schedule_state
 from pages.temporal_parts.schedule_state import key, run
 from pages.widgets import forms, state
@@ -36,7 +36,7 @@ def draw(view: View, seen: Schedule) -> None:
     if st.button("Preview", key=key("preview"), icon=":material/visibility:", disabled=span is None) and span:
         made.preview = made.span = None
         try:
-            made.preview, made.span = workflow_schedules.preview(view.platform, view.actor, seen.id, *span), span
+            made.preview, made.span = workflow_schedule_runs.preview(view.platform, view.actor, seen.id, *span), span
         except Invalid as error:
             for one in error.errors:
                 words = f"**{state.plain(one.field)}**: {state.plain(one.message)} Allowed: {state.plain(one.allowed)}."
@@ -55,7 +55,7 @@ def draw(view: View, seen: Schedule) -> None:
         start_at, end_at = made.span
         done = f"Asked for {found.count:,} run{'s' * (found.count != 1)}."
         if run(
-            lambda: workflow_schedules.backfill(
+            lambda: workflow_schedule_runs.backfill(
                 view.platform, view.actor, seen.id, start_at, end_at, reason=reason, overlap=overlap
             ),
             done,

@@ -6,7 +6,7 @@ import streamlit as st
 
 from adapters.core import AdapterError
 from adapters.temporal_client.schedules import Schedule
-from operations import change, workflow_schedules
+from operations import change, workflow_schedule_runs, workflow_schedules
 from operations.workflow_schedules import NOTE_LETTERS
 from pages.temporal_parts import common, schedule_backfill, schedule_edit, schedule_state
 from pages.temporal_parts.schedule_state import key, run
@@ -77,10 +77,10 @@ def _trigger(view: View, seen: Schedule) -> None:
     reason = forms.reason_field(key("trigger_reason"))
     if not st.button("Run now", key=key("trigger"), type="primary", icon=":material/play_arrow:"):
         return
-    told: list[workflow_schedules.Triggered] = []
+    told: list[workflow_schedule_runs.Triggered] = []
 
     def act() -> change.Outcome:
-        told.append(workflow_schedules.trigger(view.platform, view.actor, seen.id, reason=reason, overlap=overlap))
+        told.append(workflow_schedule_runs.trigger(view.platform, view.actor, seen.id, reason=reason, overlap=overlap))
         return told[0].outcome
 
     if run(act, "Asked for."):
@@ -89,7 +89,7 @@ def _trigger(view: View, seen: Schedule) -> None:
         st.rerun()
 
 
-def _triggered(done: workflow_schedules.Triggered) -> str:
+def _triggered(done: workflow_schedule_runs.Triggered) -> str:
     if done.workflow_id:
         where = common.executions(run=done.workflow_id, run_id=done.run_id)
         return f"Started [{state.plain(done.workflow_id)}]({where})."

@@ -12,7 +12,7 @@ import streamlit as st
 from adapters.core import AdapterError
 from adapters.temporal_client.schedules import Schedule
 from operations import change
-from operations.workflow_schedules import Preview
+from operations.workflow_schedule_runs import Preview
 from pages.widgets import forms, state
 
 _STATE = "_schedule_forms"

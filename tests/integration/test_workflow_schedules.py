@@ -19,7 +19,7 @@ from temporalio.client import (
 )
 
 from adapters.temporal_client.schedule_spec import Interval
-from operations import audit, workflow_schedule_edit, workflow_schedules
+from operations import audit, workflow_schedule_edit, workflow_schedule_runs, workflow_schedules
 from operations.access import SYSTEM, Actor, Forbidden
 from operations.change import Conflict, Invalid, NotFound
 from operations.platform import Platform
@@ -117,12 +117,12 @@ def test_pausing_and_resuming_is_recorded_with_before_and_after(platform: Platfo
 
 def test_a_trigger_says_what_it_started_or_skipped(platform: Platform, make: Callable[..., str]) -> None:
     name = make()
-    first = workflow_schedules.trigger(platform, ADMIN, name, reason="try it")
+    first = workflow_schedule_runs.trigger(platform, ADMIN, name, reason="try it")
     assert first.workflow_id.startswith(f"{name}-run")
     poll(lambda: workflow_schedules.one(platform, ADMIN, name).recent[0].status == "Running")
-    second = workflow_schedules.trigger(platform, ADMIN, name, reason="again")
+    second = workflow_schedule_runs.trigger(platform, ADMIN, name, reason="again")
     assert second.skipped
-    beside = workflow_schedules.trigger(platform, ADMIN, name, reason="beside it", overlap="AllowAll")
+    beside = workflow_schedule_runs.trigger(platform, ADMIN, name, reason="beside it", overlap="AllowAll")
     assert beside.workflow_id != first.workflow_id
     assert recorded(platform, name)[0].after["workflow_id"] == beside.workflow_id
 
@@ -172,9 +172,9 @@ def test_what_cannot_be_accepted_is_named(platform: Platform, make: Callable[...
 def test_a_backfill_starts_exactly_what_its_preview_says(platform: Platform, make: Callable[..., str]) -> None:
     name = make()
     end = NEW_YEAR + 3 * HOUR
-    found = workflow_schedules.preview(platform, VIEWER, name, NEW_YEAR, end)
+    found = workflow_schedule_runs.preview(platform, VIEWER, name, NEW_YEAR, end)
     assert (found.count, found.first[0], found.last) == (4, NEW_YEAR, end)
-    workflow_schedules.backfill(platform, ADMIN, name, NEW_YEAR, end, reason="was down", overlap="AllowAll")
+    workflow_schedule_runs.backfill(platform, ADMIN, name, NEW_YEAR, end, reason="was down", overlap="AllowAll")
     seen = poll(lambda: (one := workflow_schedules.one(platform, ADMIN, name)) and one.started >= 4 and one)
     assert seen.started == 4
     assert [run.scheduled_at for run in seen.recent][::-1] == [NEW_YEAR + number * HOUR for number in range(4)]
@@ -185,7 +185,7 @@ def test_a_backfill_starts_exactly_what_its_preview_says(platform: Platform, mak
         (NEW_YEAR + HOUR / 3, NEW_YEAR + HOUR / 2, "No run"),
     ):
         with pytest.raises(Invalid, match=words):
-            workflow_schedules.backfill(platform, ADMIN, name, start, stop, reason="x")
+            workflow_schedule_runs.backfill(platform, ADMIN, name, start, stop, reason="x")
 
 
 def test_removing_needs_the_name_typed_and_a_reason(platform: Platform, make: Callable[..., str]) -> None:
@@ -206,8 +206,8 @@ def test_who_may_only_look_changes_nothing(platform: Platform, make: Callable[..
     now = NEW_YEAR
     for attempt in (
         lambda: workflow_schedules.pause(platform, VIEWER, name, seen=None, note="x"),
-        lambda: workflow_schedules.trigger(platform, VIEWER, name, reason="x"),
-        lambda: workflow_schedules.backfill(platform, VIEWER, name, now, now + HOUR, reason="x"),
+        lambda: workflow_schedule_runs.trigger(platform, VIEWER, name, reason="x"),
+        lambda: workflow_schedule_runs.backfill(platform, VIEWER, name, now, now + HOUR, reason="x"),
         lambda: workflow_schedules.delete(platform, VIEWER, name, typed=name, seen=None, reason="x"),
         lambda: workflow_schedule_edit.save(platform, VIEWER, name, Edit(note="x"), seen=0, reason="x"),
     ):
