@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import activity, workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from adapters.core import AdapterError
@@ -142,6 +142,9 @@ class Round:
                     start_to_close_timeout=PER_TENANT * len(group), heartbeat_timeout=HEARTBEAT,
                 )  # fmt: skip
             except ActivityError as error:
+                if is_cancelled_exception(error):
+                    step.state, step.detail = progress.FAILED, "Canceled."
+                    raise
                 outcome = _outcome(error, group)
             step.ended_at = workflow.now().isoformat()
             step.state, step.detail = _judged(outcome, len(group))

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import activity, workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from adapters.lago_records.events import MOST
@@ -123,7 +123,10 @@ class UsageSync:
         try:
             await work
         except ActivityError as error:
-            step.state, step.detail = progress.FAILED, said(error)
+            canceled = is_cancelled_exception(error)
+            step.state, step.detail = progress.FAILED, "Canceled." if canceled else said(error)
+            if canceled:
+                raise
             return error
         finally:
             step.ended_at = workflow.now().isoformat()
