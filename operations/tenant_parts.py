@@ -18,7 +18,7 @@ def make(platform: Platform, spec: TenantSpec, system: str, token: str) -> Made:
     if system not in tenant_records.begun(platform, spec.tenant, token):
         if target.present(platform, spec.tenant):
             raise Rejected(
-                f"{target.title} has a {spec.tenant} already that was not made by this run.",
+                f"{target.title} has a tenant {spec.tenant} already that was not made by this run.",
                 advice=f"Remove it in {target.title}, or choose another id.",
             )
         tenant_records.begin(platform, spec.tenant, token, system)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -22,8 +23,9 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
+from limiter import keys
 from operations.platform import Platform
-from operations.tenant_systems import SYSTEMS
+from operations.tenant_systems import SYSTEMS, TenantSpec, s3
 from workflows import tenant_offboarding, tenant_provisioning
 
 MODULES = (tenant_provisioning, tenant_offboarding)
@@ -53,14 +55,14 @@ class _Outbound(WorkflowOutboundInterceptor):
         return super().start_activity(input)
 
 
-def worker(client: Client, platform: Platform, queue: str, **more: Any) -> Worker:
-    """A worker for tenants' workflows alone."""
+def worker(client: Client, platform: Platform, queue: str, *, attempts: int = 3, **more: Any) -> Worker:
+    """A worker for tenants' workflows alone; steps are tried so many times."""
     return Worker(
         client,
         task_queue=queue,
         workflows=[kind for module in MODULES for kind in module.WORKFLOWS],
         activities=[one for module in MODULES for one in module.activities(platform)],
-        interceptors=[Retries()],
+        interceptors=[Retries(attempts)],
         **more,
     )
 
@@ -81,9 +83,41 @@ def make_tier(platform: Platform, code: str = TIER) -> None:
         )
 
 
+def make_whole(platform: Platform, spec: TenantSpec) -> None:
+    """An active tenant, whole in every system, without a workflow."""
+    for system in SYSTEMS.values():
+        system.make(platform, spec)
+    with platform.database.session() as session:
+        session.execute(text("UPDATE tenants SET status = 'active' WHERE id = :id"), {"id": spec.tenant})
+
+
 def where(platform: Platform, tenant: str) -> list[str]:
     """The systems in which the whole of the tenant is."""
     return [name for name, system in SYSTEMS.items() if system.present(platform, tenant)]
+
+
+def traces(platform: Platform, tenant: str) -> list[str]:
+    """Whatever there is of a tenant in any system, whole or not."""
+    found = [] if row(platform, tenant) is None else ["row"]
+    adapters: dict[str, Any] = platform.adapters
+    if adapters["keycloak"].group(f"tenant-{tenant}") is not None:
+        found.append("group")
+    if adapters["lago"].customers().get(tenant) is not None:
+        found.append("customer")
+    if adapters["lago"].subscriptions(("active", "pending"), customer=tenant, limit=5).items:
+        found.append("subscription")
+    if adapters["qdrant"].has_collection(f"tenant_{tenant}"):
+        found.append("collection")
+    if adapters["s3"].prefixes().has(f"tenants/{tenant}/.tenant"):
+        found.append("prefix")
+    if adapters["s3"].prefixes().statement(s3.sid(tenant)) is not None:
+        found.append("statement")
+    if adapters["somabrain"].tenant(tenant) is not None:
+        found.append("namespace")
+    tier = platform.redis.hget(keys.overrides(keys.TENANTS), tenant)
+    if tier is not None and not json.loads(str(tier)).get("deleted"):
+        found.append("tier")
+    return found
 
 
 def row(platform: Platform, tenant: str) -> dict[str, Any] | None:

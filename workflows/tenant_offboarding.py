@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from temporalio import activity, workflow
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from operations import tenant_leaving, tenant_parts
@@ -140,11 +141,12 @@ class TenantOffboarding:
 
     async def _mark(self) -> Came:
         self._steps.progress.sentence = f"Marking {self._given.tenant} as leaving."
-        hours = min(max(self._given.wait_hours, 0.0), LONGEST_WAIT_HOURS)
-        ends_at = workflow.now() + timedelta(hours=hours)
-        self._leaving = await _do(
-            "tenant.mark_leaving", self._given.tenant, ends_at, self._given.reason, result=Leaving
-        )
+        given = self._given
+        if not 0 <= given.wait_hours <= LONGEST_WAIT_HOURS:
+            said = f"The waiting period is 0 to {LONGEST_WAIT_HOURS} hours."
+            raise ApplicationError(said, type="Invalid", non_retryable=True)
+        ends_at = workflow.now() + timedelta(hours=given.wait_hours)
+        self._leaving = await _do("tenant.mark_leaving", given.tenant, ends_at, given.reason, result=Leaving)
         if self._leaving.gone:
             return Came("There is no such tenant any more.", skipped=True)
         return Came(self._given.reason)

@@ -219,7 +219,7 @@ def test_what_somebody_else_made_is_neither_taken_over_nor_removed(here: Platfor
         async with working(here, temporal_address) as (client, queue):
             return await ended(await start(client, queue))
 
-    assert "Keycloak has a acme-9 already that was not made by this run." in run(once)[0]
+    assert "Keycloak has a tenant acme-9 already that was not made by this run." in run(once)[0]
     assert where(here, "acme-9") == ["keycloak"]
 
 
