@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -156,10 +156,16 @@ class Temporal(Adapter[TemporalConfig]):
         """Executions of each type by status, of those started at ``since`` or later. Raises AdapterError."""
         return self.call(lambda client: counts.by_type(client, self.config.namespace, names, since), MANY_SECONDS)
 
-    def type_outcomes(self, names: Sequence[str], since: datetime | None = None) -> dict[str, outcomes.TypeOutcome]:
-        """Durations and the last failure of each type, of runs started at ``since`` or later. Raises AdapterError."""
-        space = self.config.namespace
-        return self.call(lambda client: outcomes.by_type(client, space, names, since, self._memory), MANY_SECONDS)
+    def type_outcomes(
+        self, marks: Mapping[str, outcomes.Mark], span: str, since: datetime | None = None
+    ) -> dict[str, outcomes.TypeOutcome]:
+        """Durations and the last failure of each type, of runs started at ``since`` or later; ``span`` names the time.
+
+        Asks only for types of which more has ended than was known; leaves out those not reached in time.
+        Raises AdapterError.
+        """
+        space, memory = self.config.namespace, self._memory
+        return self.call(lambda c: outcomes.by_type(c, space, marks, span, since, memory), MANY_SECONDS)
 
     def forget_types(self, names: Sequence[str]) -> None:
         """Types of which the namespace keeps nothing any more: they are not asked for again until they return."""
@@ -179,6 +185,10 @@ class Temporal(Adapter[TemporalConfig]):
             except TimedOut as error:
                 self.close()  # a client that failed may hold a broken connection: the next call makes a new one
                 raise TimedOut("Temporal did not answer in time.", detail=error.detail) from error
+            except Unreachable:
+                self.close()
+                self._memory = outcomes.Memory()  # what comes back may be another server, or have forgotten
+                raise
             except AdapterError:
                 self.close()
                 raise

@@ -14,7 +14,7 @@ from adapters.core import AdapterError, utcnow
 from adapters.temporal import Temporal
 from adapters.temporal_client.connection import Connection
 from adapters.temporal_client.counts import TypeCounts
-from adapters.temporal_client.outcomes import LastFailure, TypeOutcome
+from adapters.temporal_client.outcomes import LastFailure, Mark, TypeOutcome
 from models import WorkflowSlot
 from operations.access import Actor, Permission, require
 from operations.platform import Platform
@@ -107,8 +107,12 @@ def counted(platform: Platform, hours: float | None, *, wait: float = 0.25) -> R
 
 def outcomes(platform: Platform, hours: float | None, found: Counted, *, wait: float = 0.0) -> Reading[Ended]:
     """Durations and last failures of the types counted."""
-    names = [name for name, one in found.types.items() if one.total > one.running]
-    return _paced(platform, f"temporal:outcomes:{hours or 'all'}", lambda: _end(platform, hours, names), wait)
+    marks = {
+        name: (one.completed, one.failed, one.timed_out)
+        for name, one in found.types.items()
+        if one.completed or one.failed or one.timed_out
+    }
+    return _paced(platform, f"temporal:outcomes:{hours or 'all'}", lambda: _end(platform, hours, marks), wait)
 
 
 def rows(found: Counted, ended: Ended | None) -> list[Row]:
@@ -120,7 +124,7 @@ def rows(found: Counted, ended: Ended | None) -> list[Row]:
             name in CATALOGUE,
             counts,
             _pending(counts, found.waiting.get(name, 0)),
-            known.get(name, _NO_OUTCOME if counts.total == counts.running else None),
+            known.get(name, None if counts.completed or counts.failed or counts.timed_out else _NO_OUTCOME),
         )
         for name, counts in found.types.items()
     ]
@@ -170,9 +174,9 @@ def _paced(platform: Platform, key: str, fetch: Callable[[], T], wait: float) ->
     return found
 
 
-def _end(platform: Platform, hours: float | None, names: list[str]) -> Ended:
+def _end(platform: Platform, hours: float | None, marks: dict[str, Mark]) -> Ended:
     begun = time.monotonic()
-    found = adapter_of(platform).type_outcomes(names, since_of(hours))
+    found = adapter_of(platform).type_outcomes(marks, str(hours or "all"), since_of(hours))
     return Ended(found, time.monotonic() - begun)
 
 

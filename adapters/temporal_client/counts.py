@@ -63,10 +63,11 @@ UNTAKEN = "ExecutionStatus = 'Running' AND BuildIds IS NULL"
 
 def of_type(name: str, since: datetime | None, *more: str) -> str:
     """The query of one type's executions started at ``since`` or later. Raises Unsearchable."""
-    parts = [f"WorkflowType = {quoted(name)}", *more]
-    if since is not None:
-        parts.append(f"StartTime >= {moment(since)}")
-    return " AND ".join(parts)
+    return _since(f"WorkflowType = {quoted(name)}", *more, since=since)
+
+
+def _since(*parts: str, since: datetime | None) -> str:
+    return " AND ".join((*parts, *([f"StartTime >= {moment(since)}"] if since is not None else [])))
 
 
 async def discover(client: Client, namespace: str, known: Sequence[str] = (), most: int = TYPES_MOST) -> Types:
@@ -94,33 +95,45 @@ async def by_type(
     client: Client, namespace: str, names: Iterable[str], since: datetime | None = None
 ) -> dict[str, TypeCounts]:
     """Counts of each type, a bounded number of questions at a time. Raises RPCError."""
+    untaken = await _untaken(client, namespace, _since(UNTAKEN, since=since))
 
     async def one(name: str) -> TypeCounts:
         try:
             groups = await _grouped(client, namespace, of_type(name, since) + " GROUP BY ExecutionStatus")
-            untaken = await _untaken(client, namespace, of_type(name, since, UNTAKEN)) if groups.get("running") else 0
+            waits: int | None = 0
+            if untaken is None:
+                waits = None
+            elif untaken and groups.get("running"):
+                waits = await _untaken(client, namespace, of_type(name, since, UNTAKEN))
         except Unsearchable:
             return TypeCounts(untaken=None)
-        return TypeCounts(**groups, untaken=untaken)
+        return TypeCounts(**groups, untaken=waits)
 
     return await each(names, one)
 
 
-async def each(names: Iterable[str], work: Callable[[str], Awaitable[T]]) -> dict[str, T]:
-    """``work`` for every name, at most eight at a time; the first failure ends the others."""
+async def each(
+    names: Iterable[str], work: Callable[[str], Awaitable[T]], patience: float | None = None
+) -> dict[str, T]:
+    """``work`` for every name, at most eight at a time; the first failure ends the others and is raised.
+
+    With ``patience``, what has not ended after so many seconds is given up and left out.
+    """
     gate = asyncio.Semaphore(AT_ONCE)
-    wanted = list(dict.fromkeys(names))
 
     async def gated(name: str) -> T:
         async with gate:
             return await work(name)
 
-    tasks = [asyncio.ensure_future(gated(name)) for name in wanted]
+    tasks = {name: asyncio.ensure_future(gated(name)) for name in names}
     try:
-        return dict(zip(wanted, await asyncio.gather(*tasks), strict=True))
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=patience, return_when=asyncio.FIRST_EXCEPTION)
+        return {name: task.result() for name, task in tasks.items() if task.done()}
     finally:
-        for task in tasks:
-            task.cancel()
+        for task in tasks.values():
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # looked at, so that a second failure is not reported as forgotten
 
 
 async def _types(client: Client, namespace: str, query: str, size: int) -> list[str]:

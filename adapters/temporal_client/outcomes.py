@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,6 +19,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from adapters.core.deadline import remaining
 from adapters.core.redact import redact
 from adapters.temporal_client.counts import each, left, of_type
 from adapters.temporal_client.executions import Unsearchable, status_name, when
@@ -27,6 +28,7 @@ SAMPLE = 500
 REMEMBERED = 1000
 LETTERS = 300
 DEPTH = 20
+SPARE_SECONDS = 1.0
 ENDED = "ExecutionStatus IN ('Completed', 'Failed', 'TimedOut')"
 FAILED = "ExecutionStatus IN ('Failed', 'TimedOut')"
 
@@ -62,38 +64,58 @@ class TypeOutcome:
     last: LastFailure | None = None
 
 
+Mark = tuple[int, int, int]
+"""Completed, failed and timed out runs of a type: while they stay the same, so does the outcome."""
+
+
 class Memory:
-    """What runs failed of, by run: how a run ended does not change. Bounded; used on one event loop."""
+    """What is known already: why runs failed, and the outcome of each type as long as nothing more has ended.
+
+    Bounded; used on one event loop.
+    """
 
     def __init__(self) -> None:
-        self._said: OrderedDict[str, Said] = OrderedDict()
+        self.said: OrderedDict[str, Said] = OrderedDict()
+        """By run."""
+        self.outcomes: OrderedDict[tuple[str, str], tuple[Mark, TypeOutcome]] = OrderedDict()
+        """By span and type."""
 
-    def get(self, run_id: str) -> Said | None:
-        """What is remembered of a run."""
-        return self._said.get(run_id)
-
-    def keep(self, run_id: str, said: Said) -> None:
-        """Remember a run, forgetting the oldest when there are too many."""
-        self._said[run_id] = said
-        while len(self._said) > REMEMBERED:
-            self._said.popitem(last=False)
+    def trim(self) -> None:
+        """Forget the oldest of what is too much."""
+        while len(self.said) > REMEMBERED:
+            self.said.popitem(last=False)
+        while len(self.outcomes) > REMEMBERED:
+            self.outcomes.popitem(last=False)
 
 
 async def by_type(
-    client: Client, namespace: str, names: Iterable[str], since: datetime | None, memory: Memory
+    client: Client, namespace: str, marks: Mapping[str, Mark], span: str, since: datetime | None, memory: Memory
 ) -> dict[str, TypeOutcome]:
-    """Outcome of each type's runs started at ``since`` or later. Raises RPCError."""
+    """Outcome of each type's runs started at ``since`` or later; ``span`` names the time for the memory.
 
-    async def one(name: str) -> TypeOutcome:
+    Only types whose mark has changed are asked for. Where time runs out, the types not reached keep their former
+    outcome, or are left out, and come next time. Raises RPCError.
+    """
+    changed = [name for name, mark in marks.items() if memory.outcomes.get((span, name), (None,))[0] != mark]
+    # What was never known comes first, then what was asked for longest ago.
+    age = {key: place for place, key in enumerate(memory.outcomes)}
+    changed.sort(key=lambda name: age.get((span, name), -1))
+
+    async def one(name: str) -> None:
         try:
             ended = await _listed(client, namespace, of_type(name, since, ENDED), SAMPLE)
-            seconds = sorted(durations(ended))
             last = await _last(client, namespace, of_type(name, since, FAILED), memory)
         except Unsearchable:
-            return TypeOutcome()
-        return TypeOutcome(len(seconds), quantile(seconds, 0.5), quantile(seconds, 0.95), last)
+            ended, last = ListWorkflowExecutionsResponse(), None
+        seconds = sorted(durations(ended))
+        outcome = TypeOutcome(len(seconds), quantile(seconds, 0.5), quantile(seconds, 0.95), last)
+        memory.outcomes[span, name] = marks[name], outcome
+        memory.outcomes.move_to_end((span, name))
 
-    return await each(names, one)
+    await each(changed, one, patience=max(0.1, remaining() - SPARE_SECONDS))
+    known = {name: memory.outcomes[span, name][1] for name in marks if (span, name) in memory.outcomes}
+    memory.trim()
+    return known
 
 
 def durations(found: ListWorkflowExecutionsResponse) -> list[float]:
@@ -116,10 +138,10 @@ async def _last(client: Client, namespace: str, query: str, memory: Memory) -> L
         return None
     info = found[0]
     run = info.execution
-    said = memory.get(run.run_id)
+    said = memory.said.get(run.run_id)
     if said is None:
         said = await _why(client, namespace, run) or Said(status_name(info.status), "")
-        memory.keep(run.run_id, said)
+        memory.said[run.run_id] = said
     return LastFailure(run.workflow_id, run.run_id, when(info.close_time), said)
 
 
