@@ -7,7 +7,20 @@ from collections.abc import Callable
 import streamlit as st
 
 from operations.access import Permission
-from pages.ratelimits_parts import card, common, exchange, explain, history, live, overrides, policies, tiers, whatif
+from pages.ratelimits_parts import (
+    card,
+    common,
+    exchange,
+    explain,
+    history,
+    live,
+    overrides,
+    policies,
+    review,
+    tiers,
+    typed,
+    whatif,
+)
 from pages.widgets import session
 from pages.widgets.page import Page
 
@@ -33,6 +46,9 @@ FACES: dict[str, Callable[[common.View], None]] = {
 }
 
 
+GRIDS = {"Policies": policies.NAME, "Tiers": tiers.NAME}
+
+
 def render() -> None:
     """Draw the head and the face that is open; the others cost nothing."""
     view = common.View(session.platform(), session.actor())
@@ -49,4 +65,12 @@ def render() -> None:
     )
     if not view.edits:
         common.locked()
+    _elsewhere(chosen or "Policies")
     FACES.get(chosen or "Policies", policies.draw)(view)
+
+
+def _elsewhere(chosen: str) -> None:
+    """Remind of typing that waits in another face."""
+    waiting = [face for face, name in GRIDS.items() if face != chosen and typed.unsaved(review.draft(name))]
+    if waiting:
+        st.markdown(f":orange[:material/edit_note: Unsaved changes in {' and '.join(waiting)}.]")

@@ -11,7 +11,7 @@ from operations import ratelimits
 from operations.change import FieldError
 from operations.ratelimit_rules import window_text
 from operations.ratelimits import Edit, Policy, Target
-from pages.ratelimits_parts import common, review
+from pages.ratelimits_parts import common, review, typed
 from pages.ratelimits_parts.common import View
 from pages.ratelimits_parts.review import Draft
 from pages.widgets import forms, state, table
@@ -36,20 +36,21 @@ def draw(view: View) -> None:
     if made.rows is None:
         made.rows = ratelimits.policies(view.platform, view.actor)
         made.seen = {policy.target: policy.version for policy in made.rows}
-    if _grid(made.rows):
-        edits, errors = wishes(made.rows, st.session_state.get(editor_key()) or {}, made.seen)
-        review.begin(view, made, edits, errors)
-        if not edits and not errors:
-            st.info("Nothing was changed in the grid.", icon=":material/info:")
+    typed.recall(made, editor_key, len(made.rows))
+    _grid(view, made)
     review.draw(view, made)
     _stale(view, made)
 
 
-def _grid(rows: list[Policy]) -> bool:
-    with st.form("rl_policies", border=False):
+@st.fragment
+def _grid(view: View, made: Draft) -> None:
+    """The grid alone is drawn again with each cell typed; whoever looks elsewhere meanwhile finds it as it was."""
+    columns = [*COLUMNS, "changed"]
+    stored = [dict(zip(columns, _row(policy), strict=True)) for policy in made.rows]
+    with st.container(key="rl_policies"):
         c = st.column_config
         st.data_editor(
-            pd.DataFrame([_row(policy) for policy in rows], columns=[*COLUMNS, "changed"]),
+            pd.DataFrame(typed.shown(stored, made.kept, dict.fromkeys(columns)), columns=columns),
             key=editor_key(),
             num_rows="dynamic",
             hide_index=True,
@@ -77,9 +78,16 @@ def _grid(rows: list[Policy]) -> bool:
             alt="The limit of every key",
         )  # fmt: skip
         with st.container(horizontal=True, vertical_alignment="center"):
-            asked = st.form_submit_button("Review changes", type="primary", icon=":material/fact_check:")
+            asked = st.button("Review changes", key="rl_policies_ask", type="primary", icon=":material/fact_check:")
             common.hint("Nothing is saved before you have seen what it does. Add a key in the last row.")
-    return asked
+    delta = typed.remember(made, editor_key, len(made.rows))
+    typed.hint(made)
+    if asked:
+        edits, errors = wishes(made.rows, delta, made.seen)
+        review.begin(view, made, edits, errors)
+        if edits or errors:
+            st.rerun(scope="app")
+        st.info("Nothing was changed in the grid.", icon=":material/info:")
 
 
 def _row(policy: Policy) -> tuple[Any, ...]:

@@ -29,6 +29,10 @@ class Draft:
     """Part of the editor's key: a new one empties it."""
     rows: Any = None
     """The snapshot under the editor. It stands still while somebody types."""
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What was typed into grids that are gone, against the snapshot; see ``typed``."""
+    live: dict[str, Any] = field(default_factory=dict)
+    """A copy of what is typed into the grid that is drawn."""
     seen: dict[Target, int] = field(default_factory=dict)
     """Versions shown to the person, newer ones once a conflict has shown them."""
     edits: list[Edit] = field(default_factory=list)
@@ -47,7 +51,7 @@ class Draft:
     def reset(self) -> None:
         """Forget the typing and take a new snapshot."""
         self.generation += 1
-        self.rows, self.seen = None, {}
+        self.rows, self.seen, self.kept, self.live = None, {}, {}, {}
         self.drop()
 
     def drop(self) -> None:

@@ -15,8 +15,9 @@ from operations.change import FieldError
 from operations.ratelimit_impact import Cell, Unfair
 from operations.ratelimit_rules import window_text
 from operations.ratelimits import Edit, Policy, Target
-from pages.ratelimits_parts import common, naming, review
+from pages.ratelimits_parts import common, naming, review, typed
 from pages.ratelimits_parts.common import View
+from pages.ratelimits_parts.review import Draft
 from pages.widgets import cached, forms, session, state, table
 
 NAME = "tiers"
@@ -41,11 +42,8 @@ def draw(view: View) -> None:
         if made.rows is None:
             made.rows = (tiers, policies, own)
             made.seen = {policy.target: policy.version for policy in own.values()}
-        if _grid(made.rows):
-            edits, errors = wishes(made.rows, st.session_state.get(editor_key()) or {}, made.seen)
-            review.begin(view, made, edits, errors, lambda wanted: _notes(tiers, policies, own, wanted))
-            if not edits and not errors:
-                st.info("Nothing was changed in the grid.", icon=":material/info:")
+        typed.recall(made, editor_key, len(made.rows[0]))
+        _grid(view, made)
         review.draw(view, made)
         st.markdown("#### In force")
     found = ratelimit_impact.cells(tiers, policies, own)
@@ -53,16 +51,17 @@ def draw(view: View) -> None:
     _warnings(ratelimit_impact.unfair(tiers, found))
 
 
-def _grid(rows: Matrix) -> bool:
-    tiers, policies, own = rows
+@st.fragment
+def _grid(view: View, made: Draft) -> None:
+    tiers, policies, own = made.rows
     keys = [policy.target.key for policy in policies]
-    frame = pd.DataFrame(
-        [[name, *(common.amount(own[code, key].limit) if (code, key) in own else None for key in keys)]
-         for code, name in tiers],
-        columns=["Tier", *keys],
-    )  # fmt: skip
+    stored = [
+        {"Tier": name, **{key: common.amount(own[code, key].limit) if (code, key) in own else None for key in keys}}
+        for code, name in tiers
+    ]
+    frame = pd.DataFrame(typed.shown(stored, made.kept, {}), columns=["Tier", *keys])
     c = st.column_config
-    with st.form("rl_tiers", border=False):
+    with st.container(key="rl_tiers"):
         st.data_editor(
             frame,
             key=editor_key(),
@@ -79,9 +78,19 @@ def _grid(rows: Matrix) -> bool:
             alt="The limit of each tier for each key",
         )
         with st.container(horizontal=True, vertical_alignment="center"):
-            asked = st.form_submit_button("Review changes", type="primary", icon=":material/fact_check:")
+            asked = st.button("Review changes", key="rl_tiers_ask", type="primary", icon=":material/fact_check:")
             common.hint("A number, 0 (blocks everything) or Unlimited; blank inherits from everyone's limit.")
-    return asked
+    delta = typed.remember(made, editor_key, len(tiers))
+    typed.hint(made)
+    if asked:
+        edits, errors = wishes(made.rows, delta, made.seen)
+        # What the note says is of what is stored now, not of what was when the grid was drawn.
+        matrix = ratelimits.matrix(view.platform, view.actor)
+        now = (matrix[0], ratelimits.policies(view.platform, view.actor), matrix[1])
+        review.begin(view, made, edits, errors, lambda wanted: _notes(*now, wanted))
+        if edits or errors:
+            st.rerun(scope="app")
+        st.info("Nothing was changed in the grid.", icon=":material/info:")
 
 
 def wishes(rows: Matrix, delta: dict[str, Any], seen: dict[Target, int]) -> tuple[list[Edit], list[FieldError]]:
