@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 
 from sqlalchemy import select
 
-from adapters.core.errors import Rejected
+from adapters.core.errors import Rejected, Unexpected
 from adapters.temporal import Temporal
 from adapters.temporal_client import executions as visible
 from adapters.temporal_client.executions import Execution, Page
@@ -27,6 +27,7 @@ __all__ = [
 
 T = TypeVar("T")
 TOKEN_LETTERS = 2000
+NO_PAGE = FieldError("page", "is not a page of this list", "start again from the first page")
 PLACES_MOST = 500
 
 
@@ -40,7 +41,9 @@ def page(platform: Platform, actor: Actor, filters: Filters, token: str = "") ->
     require(actor, Permission.INFRA_VIEW)
     query = query_for(platform, filters)
     start = token_of(token)
-    return _asked(platform, filters, lambda a: a.call(lambda c: visible.page(c, a.config.namespace, query, start)))
+    return _asked(
+        platform, filters, lambda a: a.call(lambda c: visible.page(c, a.config.namespace, query, start)), start
+    )
 
 
 def count(platform: Platform, actor: Actor, filters: Filters) -> int:
@@ -94,14 +97,19 @@ def token_of(text: str) -> bytes:
             raise ValueError(text[:20])
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error) as error:
-        raise change.Invalid([FieldError("page", "is not a page of this list", "what the page before gave")]) from error
+        raise change.Invalid([NO_PAGE]) from error
 
 
-def _asked(platform: Platform, filters: Filters, ask: Callable[[Temporal], T]) -> T:
+def _asked(platform: Platform, filters: Filters, ask: Callable[[Temporal], T], token: bytes = b"") -> T:
     try:
         return ask(adapter_of(platform))
     except Rejected as error:
         raise _explained(error, filters) from error
+    except Unexpected as error:
+        if not token:
+            raise
+        # A token the server cannot read makes it fail without saying why.
+        raise change.Invalid([NO_PAGE]) from error
 
 
 def _explained(error: Rejected, filters: Filters) -> Exception:
@@ -111,5 +119,5 @@ def _explained(error: Rejected, filters: Filters) -> Exception:
         name = filters.attribute.partition("=")[0].strip()
         return change.Invalid([FieldError("attribute", f"{name} cannot be searched in this namespace")])
     if "page token" in said or "pagetoken" in said or "next page" in said:
-        return change.Invalid([FieldError("page", "is not a page of this list", "start again from the first page")])
+        return change.Invalid([NO_PAGE])
     return error
