@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat, WorkerListInfo, WorkerSlotsInfo
@@ -21,6 +21,10 @@ MOST = 500
 PAGE = 100
 DESCRIBED = 50
 """Workers asked one by one where the list does not carry their slots."""
+QUEUES_BESIDE = 30
+"""Queues asked for pollers besides, where workers send heartbeats."""
+POLLED = timedelta(seconds=90)
+"""A poll waits a minute for work; the server still names those that left minutes ago."""
 _CANNOT = (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.INVALID_ARGUMENT)
 
 
@@ -72,7 +76,10 @@ class Workers:
 
 
 async def alive(client: Client, namespace: str, names: Sequence[str]) -> Workers:
-    """Workers by heartbeat, at most 500; else the pollers of the queues named. Raises RPCError."""
+    """Workers by heartbeat, then those that poll one of the queues named and send none; at most 500.
+
+    Raises RPCError.
+    """
     why = "No worker sends heartbeats to this server."
     try:
         listed = await _listed(client, namespace)
@@ -80,9 +87,16 @@ async def alive(client: Client, namespace: str, names: Sequence[str]) -> Workers
         if error.status not in _CANNOT:
             raise
         listed, why = None, "This Temporal server cannot list workers."
-    if listed is not None and listed.rows:
-        return listed
-    return Workers(await _pollers(client, namespace, names), False, why)
+    if listed is None or not listed.rows:
+        return Workers(await _pollers(client, namespace, names), False, why)
+    beating = {one.identity for one in listed.rows}
+    since = datetime.now(UTC) - POLLED
+    others = [
+        one
+        for one in await _pollers(client, namespace, names[:QUEUES_BESIDE])
+        if one.identity not in beating and one.seen_at is not None and one.seen_at > since
+    ]
+    return replace(listed, rows=(*listed.rows, *others)[:MOST])
 
 
 async def named(client: Client, namespace: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from pages.widgets.template import View
 
 EVERY = 10.0
 DRAWN_EVERY = 5.0
-HEADS = ("Schedule", "Runs", "When", "Next", "Last", "Before that", "State")
+HEADS = ("Schedule", "When", "Next", "Last runs", "State")
 _SHOWN = {"All": None, "Active": False, "Paused": True}
 
 
@@ -57,7 +57,7 @@ def _rows(view: View, words: str, paused: bool | None) -> None:
         else:
             table.empty("No schedules", "Workflows that start by themselves appear here once somebody makes one.")
         return
-    table.draw(HEADS, (_row(one) for one in found.rows), quiet=(3, 4))
+    table.draw(HEADS, (_row(one) for one in found.rows), quiet=(2,))
     count = f"**{found.total:,}** schedule{'s' * (found.total != 1)}"
     more = ". The server has more than were read; search does not reach them" if found.cut else ""
     st.markdown(f":small[:gray[{count}{more}.]] {cached.age(cached.reading(key, fetch, every=EVERY))}")
@@ -73,15 +73,20 @@ def address(schedule_id: str = "") -> str:
 
 def _row(one: Schedule) -> tuple[str, ...]:
     note = f"<br><small title='{state.text(one.note)}'>{state.text(one.note[:80])}</small>" if one.note else ""
+    before = " ".join(common.badge(run.status) for run in one.recent[1:4])
+    last = ran(one.recent[0]) if one.recent else "–"
     return (
-        f"<b>{common.anchor(address(one.id), one.id)}</b>",
-        f"<code>{state.text(one.type)}</code>",
-        state.text(one.spec.words),
+        f"<b>{common.anchor(address(one.id), one.id)}</b><br><small>{state.text(one.type)}</small>",
+        _least(9, state.text(one.spec.words)),
         schedule_detail.ahead(one.next[0]) if one.next and not one.paused else "–",
-        ran(one.recent[0]) if one.recent else "–",
-        " ".join(common.badge(run.status) for run in one.recent[1:4]) or "–",
-        _state(one) + note,
+        f"<span style='white-space:nowrap'>{last}</span>" + (f"<br><small>before:</small> {before}" if before else ""),
+        _least(10, _state(one) + note),
     )
+
+
+def _least(rem: float, cell: str) -> str:
+    """A cell that is not squeezed below a width: on a narrow screen the table scrolls instead."""
+    return f"<span style='display:inline-block;min-width:{rem:g}rem'>{cell}</span>"
 
 
 def _state(one: Schedule) -> str:

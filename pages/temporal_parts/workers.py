@@ -17,8 +17,7 @@ SILENT_INTERVALS = 3.0
 LEAST_SILENCE_SECONDS = 30.0
 UNKNOWN_INTERVAL_SECONDS = 60.0
 """Until a worker's second heartbeat: what its SDK takes where nobody sets it."""
-HEADS = ("Worker", "State", "Task queue", "Build", "Slots used / free", "Tasks done", "Settings", "Host", "Started",
-         "Last heartbeat")  # fmt: skip
+HEADS = ("Worker", "State", "Task queue", "Slots: used / free, done", "Settings", "Host")
 POLLER_HEADS = ("Poller", "Task queue", "Asks for", "Build", "Last seen")
 _WORDS = {"SHUTTING_DOWN": "Shutting down", "SHUTDOWN": "Stopped"}
 
@@ -58,7 +57,7 @@ def _rows(view: View) -> None:
         return
     if found.heartbeats:
         told = _held()
-        table.draw(HEADS, (_worker(one, told) for one in found.rows), quiet=(8, 9))
+        table.draw(HEADS, (_worker(one, told) for one in found.rows))
     else:
         table.draw(POLLER_HEADS, map(_poller, found.rows), quiet=(4,))
     silent = sum(1 for one in found.rows if _silent(one))
@@ -69,18 +68,25 @@ def _rows(view: View) -> None:
 
 
 def _silent(one: Worker) -> bool:
-    if one.seen_at is None or one.status == "SHUTDOWN":
+    if one.seen_at is None or one.polls or one.status == "SHUTDOWN":
         return False
     patience = max(LEAST_SILENCE_SECONDS, SILENT_INTERVALS * (one.interval_seconds or UNKNOWN_INTERVAL_SECONDS))
     return (utcnow() - one.seen_at).total_seconds() > patience
 
 
 def _state(one: Worker) -> str:
+    if one.polls:
+        return f"<span class='ph-run running'>Polls</span><br><small>{_seen(one)}, no heartbeat yet</small>"
+    beat = f"<br><small title='{state.moment(one.seen_at)}'>heartbeat {state.since(one.seen_at)} ago</small>"
     if words := _WORDS.get(one.status):
-        return f"<span class='ph-run'>{words}</span>"
+        return f"<span class='ph-run'>{words}</span>{beat}"
     if _silent(one):
-        return f"<span class='ph-run failed'>Silent for {state.since(one.seen_at)}</span>"
-    return "<span class='ph-run completed'>Alive</span>"
+        return f"<span class='ph-run failed'>Silent</span>{beat}"
+    return f"<span class='ph-run completed'>Alive</span>{beat}"
+
+
+def _seen(one: Worker) -> str:
+    return f"seen {state.since(one.seen_at)} ago"
 
 
 def _held() -> dict[str, HeldBy] | None:
@@ -113,34 +119,34 @@ def _settings(one: Worker, told: dict[str, HeldBy] | None) -> str:
 
 
 def _worker(one: Worker, told: dict[str, HeldBy] | None) -> tuple[str, ...]:
+    build = f"<br><small>build <code>{state.text(one.build[:12])}</code></small>" if one.build else ""
     host = state.text(one.host or "–")
     if one.process:
         host += f"<br><small>process {state.text(one.process)}"
         if one.cpu is not None and one.memory is not None:
-            host += f", host's CPU {100 * one.cpu:.0f} %, memory {100 * one.memory:.0f} %"
+            host += f", CPU {100 * one.cpu:.0f} %, memory {100 * one.memory:.0f} %"
         host += "</small>"
+    if one.started_at:
+        host += f"<br><small title='{state.moment(one.started_at)}'>started {state.since(one.started_at)} ago</small>"
     return (
-        f"<b>{state.text(one.identity)}</b><br><small>{state.text(one.sdk)}</small>",
-        _state(one),
-        state.text(one.task_queue),
-        f"<code>{state.text(one.build[:12])}</code>" if one.build else "–",
-        "<br>".join(map(_slots, one.slots)) or "–",
-        "<br>".join(map(_done, one.slots)) or "–",
-        _settings(one, told),
-        host,
-        table.when(one.started_at),
-        table.when(one.seen_at),
+        _wide(f"<b>{state.text(one.identity)}</b><br><small>{state.text(one.sdk)}</small>{build}"),
+        _wide(_state(one)),
+        _wide(state.text(one.task_queue)),
+        _wide("<br>".join(map(_slots, one.slots)) or "–"),
+        _wide(_settings(one, told)),
+        _wide(host),
     )
+
+
+def _wide(cell: str) -> str:
+    """A cell whose lines stay whole: on a narrow screen the table scrolls instead."""
+    return f"<span style='display:inline-block;white-space:nowrap'>{cell}</span>"
 
 
 def _slots(one: Slots) -> str:
     free = "as the host allows" if one.free is None else f"{one.free:,}"
-    return f"<small>{state.text(one.kind)}</small> <b>{one.used:,}</b> / {free}"
-
-
-def _done(one: Slots) -> str:
     failed = f", {one.failed:,} failed" if one.failed else ""
-    return f"{one.done:,}{failed}"
+    return f"<small>{state.text(one.kind)}</small> <b>{one.used:,}</b> / {free}, {one.done:,} done{failed}"
 
 
 def _poller(one: Worker) -> tuple[str, ...]:

@@ -93,7 +93,9 @@ def working(temporal_address: str, queue: str) -> Iterator[Working]:
     made.close()
 
 
-def test_a_worker_is_known_by_its_heartbeat(platform: Platform, working: Working, queue: str) -> None:
+def test_a_worker_is_known_by_its_heartbeat(
+    platform: Platform, temporal_address: str, working: Working, queue: str
+) -> None:
     found = poll(
         lambda: next((one for one in workflow_queues.alive(platform, VIEWER).rows if one.task_queue == queue), None)
     )
@@ -103,6 +105,14 @@ def test_a_worker_is_known_by_its_heartbeat(platform: Platform, working: Working
     assert found.sdk.startswith("temporal-python ")
     assert ("Activities", 0, 5) in [(one.kind, one.used, one.free) for one in found.slots]
     assert found.seen_at is not None and found.started_at is not None
+    quiet = Working(temporal_address, f"{queue}-quiet", beats=False)
+    try:
+        beside = poll(
+            lambda: [one for one in workflow_queues.alive(platform, VIEWER, (quiet.queue,)).rows if one.polls]
+        )
+        assert beside[0].identity == f"worker-of-{quiet.queue}"
+    finally:
+        quiet.close()
     names = workflow_queues.find(platform, VIEWER).names
     assert "workers" in names[queue]
     assert names["pilothouse"][0] == "ours"

@@ -159,7 +159,7 @@ def test_workers_are_listed_or_it_is_said_that_there_are_none(platform: Platform
         assert not app.exception
         return texts(app)
 
-    said = poll(lambda: (text := drawn()) and ("No worker is alive" in text or "Last heartbeat" in text) and text)
+    said = poll(lambda: (text := drawn()) and ("No worker is alive" in text or "Slots: used" in text) and text)
     assert "Could not read" not in str(said)
 
 
