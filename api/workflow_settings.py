@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes, versions
 from api.auth import TheActor, ThePlatform, platform_of
-from operations import workflow_held, workflow_settings, workflow_settings_history, workflow_slots
-from operations.access import Actor
+from operations import access, workflow_held, workflow_settings, workflow_settings_history, workflow_slots
+from operations.access import Actor, Permission
+from operations.change import NotFound
 from operations.workflow_rules import FIELDS
 from operations.workflow_settings import Edit, Row, Saved
 from operations.workflow_slots import Occupancy
@@ -84,6 +85,7 @@ def put(
     response: Response,
 ) -> dict[str, Any]:
     """`If-Match` with the ETag you read; without it only a type that has nothing of its own yet (428 otherwise)."""
+    access.require(actor, Permission.WORKFLOWS_CONFIGURE)
     given = values.model_dump(exclude_unset=True, exclude={"reason"})
     seen = versions.optional(request)
     if seen is None:
@@ -96,6 +98,7 @@ def put(
 @router.delete("/settings/{type:path}", summary="Have a type inherit everything again")
 def delete(type: Type, actor: TheActor, request: Request, response: Response) -> dict[str, Any]:  # noqa: A002
     """`If-Match` is needed."""
+    access.require(actor, Permission.WORKFLOWS_CONFIGURE)
     return _save(actor, request, response, Edit(type, None, versions.required(request)), "")
 
 
@@ -120,11 +123,14 @@ def changes(
 
 @router.post("/settings-changes/{change}/revert", summary="Take a change back")
 def revert(
-    change: Annotated[int, Path(ge=1, le=2**62)], platform: ThePlatform, actor: TheActor, request: Request,
+    change: Annotated[str, Path(max_length=19)], platform: ThePlatform, actor: TheActor, request: Request,
     response: Response,
 ) -> dict[str, Any]:  # fmt: skip
     """Brings the type back to what it was before, as a new change. `If-Match` with the type's ETag if you have it."""
+    access.require(actor, Permission.WORKFLOWS_CONFIGURE)
+    if not change.isdecimal() or int(change) >= 2**63:
+        raise NotFound(f"There is no change {change} of workflow settings.")
     saved = workflow_settings_history.revert(
-        platform, actor, change, seen=versions.optional(request), request_id=request.headers.get("x-request-id")
+        platform, actor, int(change), seen=versions.optional(request), request_id=request.headers.get("x-request-id")
     )
     return _saved(actor, request, response, saved)

@@ -59,6 +59,13 @@ NEEDS: dict[tuple[str, str], Permission] = {
     ("PUT", "/infrastructure/temporal/queues/{queue}/rate-limit"): P.WORKFLOWS_OPERATE,
     ("DELETE", "/infrastructure/temporal/queues/{queue}/rate-limit"): P.WORKFLOWS_OPERATE,
     ("GET", "/infrastructure/temporal/workers"): P.INFRA_VIEW,
+    ("GET", "/infrastructure/temporal/settings"): P.INFRA_VIEW,
+    ("GET", "/infrastructure/temporal/settings/{type}"): P.INFRA_VIEW,
+    ("PUT", "/infrastructure/temporal/settings/{type}"): P.WORKFLOWS_CONFIGURE,
+    ("DELETE", "/infrastructure/temporal/settings/{type}"): P.WORKFLOWS_CONFIGURE,
+    ("GET", "/infrastructure/temporal/held-settings"): P.INFRA_VIEW,
+    ("GET", "/infrastructure/temporal/settings-changes"): P.INFRA_VIEW,
+    ("POST", "/infrastructure/temporal/settings-changes/{change}/revert"): P.WORKFLOWS_CONFIGURE,
     ("GET", "/tenants"): P.TENANTS_VIEW,
     ("GET", "/tenants/{tenant}"): P.TENANTS_VIEW,
     ("GET", "/tenants/{tenant}/usage"): P.TENANTS_VIEW,
@@ -82,6 +89,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/infrastructure/temporal/executions/{execution}/terminate": {"reason": "r"},
     "/infrastructure/temporal/executions/{execution}/reset": {"event": 4},
     "/infrastructure/temporal/executions/{execution}/again": {"reason": "r"},
+    "/infrastructure/temporal/settings/{type}": {"retry_attempts": 3},
     "/infrastructure/temporal/queues/{queue}/rate-limit": {"requests_per_second": 1},
 }
 ASKS = ("/infrastructure/temporal/", "/infrastructure/postgresql/backups")
