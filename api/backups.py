@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes
 from api.auth import TheActor, ThePlatform
-from operations import backups, workflow_schedules
+from operations import backups, workflow_schedule_runs
 from operations.workflow_catalogue import BACKUP_SCHEDULE
 
 router = APIRouter(prefix="/infrastructure/postgresql/backups", tags=["Infrastructure"])
@@ -34,7 +34,7 @@ def listing(
 @router.post("", status_code=202, summary="Make a backup now")
 def start(wanted: Wanted, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
     """Starts the workflow; the backup appears in the list, and counts once it is `proved`."""
-    done = workflow_schedules.trigger(
+    done = workflow_schedule_runs.trigger(
         platform, actor, BACKUP_SCHEDULE, reason=wanted.reason, request_id=request.headers.get("x-request-id")
     )
     return {"workflow_id": done.workflow_id, "run_id": done.run_id, "skipped": done.skipped}

@@ -9,7 +9,7 @@ from functools import partial
 import streamlit as st
 
 from adapters.core import AdapterError, Unit, utcnow
-from operations import backups, workflow_schedules
+from operations import backups, workflow_schedule_runs, workflow_schedules
 from operations.access import SYSTEM, Permission, roles_with
 from operations.backups import BackupRow
 from operations.change import NotFound
@@ -124,7 +124,7 @@ def _now() -> None:
         asked = st.form_submit_button("Back up now", icon=":material/backup:", type="primary")
     if not asked:
         return
-    trigger = partial(workflow_schedules.trigger, session.platform(), actor, BACKUP_SCHEDULE, reason=reason)
+    trigger = partial(workflow_schedule_runs.trigger, session.platform(), actor, BACKUP_SCHEDULE, reason=reason)
     try:
         if forms.run(lambda: trigger().outcome, done="A backup is being made and proved.", note="backup_now"):
             st.rerun()
