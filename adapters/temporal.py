@@ -72,6 +72,7 @@ class Temporal(Adapter[TemporalConfig]):
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._types: tuple[str, ...] = ()
+        self._tallies = counts.Memory()
         self._memory = outcomes.Memory()
 
     def health(self) -> Health:
@@ -152,9 +153,13 @@ class Temporal(Adapter[TemporalConfig]):
         self._types = found.names
         return found
 
-    def type_counts(self, names: Sequence[str], since: datetime | None = None) -> dict[str, counts.TypeCounts]:
-        """Executions of each type by status, of those started at ``since`` or later. Raises AdapterError."""
-        return self.call(lambda client: counts.by_type(client, self.config.namespace, names, since), MANY_SECONDS)
+    def type_counts(self, names: Sequence[str], span: str, since: datetime | None = None) -> counts.Tally:
+        """Executions of each type by status, of those started at ``since`` or later; ``span`` names the time.
+
+        Raises AdapterError.
+        """
+        space, memory = self.config.namespace, self._tallies
+        return self.call(lambda client: counts.by_type(client, space, names, span, since, memory), MANY_SECONDS)
 
     def type_outcomes(
         self, marks: Mapping[str, outcomes.Mark], span: str, since: datetime | None = None
@@ -187,7 +192,8 @@ class Temporal(Adapter[TemporalConfig]):
                 raise TimedOut("Temporal did not answer in time.", detail=error.detail) from error
             except Unreachable:
                 self.close()
-                self._memory = outcomes.Memory()  # what comes back may be another server, or have forgotten
+                # What comes back may be another server, or have forgotten.
+                self._tallies, self._memory = counts.Memory(), outcomes.Memory()
                 raise
             except AdapterError:
                 self.close()

@@ -43,6 +43,10 @@ class Counted:
     """Types the namespace knows without an execution in the span, left out."""
     more: bool
     """Whether there are more types than are counted."""
+    late: frozenset[str] = frozenset()
+    """Types whose numbers are older than the rest: the server was too slow to count all."""
+    unknown: int = 0
+    """Types that could not be counted at all so far."""
     took_s: float = 0.0
     """How long the server took to tell."""
 
@@ -168,7 +172,9 @@ def readable(row: Row, actor: Actor) -> Row:
 def _paced(platform: Platform, key: str, fetch: Callable[[], T], wait: float) -> Reading[T]:
     """A reading asked for again the later the longer it took."""
     found = platform.readings.get(key, fetch, EVERY_S, wait)
-    every = SHARE * (found.value.took_s if found.value is not None else 0.0)
+    value = found.value
+    behind = isinstance(value, Counted) and (value.late or value.unknown)
+    every = 0.0 if value is None else value.took_s * (2 if behind else SHARE)
     if every > EVERY_S:
         found = platform.readings.get(key, fetch, min(SLOWEST_S, every), 0.0)
     return found
@@ -190,15 +196,23 @@ def _count(platform: Platform, hours: float | None) -> Counted:
     begun = time.monotonic()
     known = adapter.workflow_types()
     names = [*known.names, *(name for name in CATALOGUE if name not in known.names)]
-    found = adapter.type_counts(names, since)
+    tally = adapter.type_counts(names, str(hours or "all"), since)
     took = time.monotonic() - begun
-    gone = [name for name in known.names if not found[name].total]
+    gone = [name for name in known.names if name in tally.types and not tally.types[name].total]
     if hours is None:
-        adapter.forget_types(gone)
-    kept = {name: one for name, one in found.items() if one.total or name in CATALOGUE}
+        adapter.forget_types([name for name in gone if name not in tally.late])
+    kept = {name: one for name, one in tally.types.items() if one.total or name in CATALOGUE}
     waiting, places_known = _waiting(platform, since)
-    idle = 0 if hours is None else sum(1 for name in gone if name not in CATALOGUE)
-    return Counted(kept, waiting, places_known, idle, known.more, took)
+    return Counted(
+        kept,
+        waiting,
+        places_known,
+        idle=0 if hours is None else sum(1 for name in gone if name not in CATALOGUE),
+        more=known.more,
+        late=frozenset(tally.late.intersection(kept)),
+        unknown=len(names) - len(tally.types),
+        took_s=took,
+    )
 
 
 def _waiting(platform: Platform, since: datetime | None) -> tuple[dict[str, int], bool]:

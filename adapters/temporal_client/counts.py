@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsRequest, ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.core.deadline import remaining
+from adapters.core.errors import TimedOut
 from adapters.temporal_client.executions import Unsearchable, moment, quoted
 
-T = TypeVar("T")
 AT_ONCE = 8
 TYPES_MOST = 200
 FIRST_LOOK = 500
+REMEMBERED = 1000
+SPARE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,17 @@ class TypeCounts:
             + self.continued
         )  # fmt: skip
 
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts by type; of the types that are ``late``, former ones, or none yet: the server was too slow."""
+
+    types: dict[str, TypeCounts]
+    late: frozenset[str] = frozenset()
+
+
+Memory = OrderedDict[tuple[str, str], TypeCounts]
+"""Former counts by span and type, those counted longest ago first. Used on one event loop."""
 
 _FIELDS = {
     "Running": "running", "Completed": "completed", "Failed": "failed", "TimedOut": "timed_out",
@@ -92,12 +105,18 @@ async def discover(client: Client, namespace: str, known: Sequence[str] = (), mo
 
 
 async def by_type(
-    client: Client, namespace: str, names: Iterable[str], since: datetime | None = None
-) -> dict[str, TypeCounts]:
-    """Counts of each type, a bounded number of questions at a time. Raises RPCError."""
-    untaken = await _untaken(client, namespace, _since(UNTAKEN, since=since))
+    client: Client, namespace: str, names: Sequence[str], span: str, since: datetime | None, memory: Memory
+) -> Tally:
+    """Counts of each type's executions started at ``since`` or later; ``span`` names the time for the memory.
 
-    async def one(name: str) -> TypeCounts:
+    Where time runs out, the types not reached keep their former counts, or have none, and come first next time.
+    Raises RPCError, and TimedOut where not one was reached.
+    """
+    untaken = await _untaken(client, namespace, _since(UNTAKEN, since=since))
+    age = {key: place for place, key in enumerate(memory)}
+    order = sorted(names, key=lambda name: age.get((span, name), -1))
+
+    async def one(name: str) -> None:
         try:
             groups = await _grouped(client, namespace, of_type(name, since) + " GROUP BY ExecutionStatus")
             waits: int | None = 0
@@ -105,31 +124,42 @@ async def by_type(
                 waits = None
             elif untaken and groups.get("running"):
                 waits = await _untaken(client, namespace, of_type(name, since, UNTAKEN))
+            counted = TypeCounts(**groups, untaken=waits)
         except Unsearchable:
-            return TypeCounts(untaken=None)
-        return TypeCounts(**groups, untaken=waits)
+            counted = TypeCounts(untaken=None)
+        memory[span, name] = counted
+        memory.move_to_end((span, name))
 
-    return await each(names, one)
+    reached = await each(order, one, patience=patience())
+    known = {name: memory[span, name] for name in names if (span, name) in memory}
+    while len(memory) > REMEMBERED:
+        memory.popitem(last=False)
+    return Tally(known, frozenset(names) - frozenset(reached))
 
 
-async def each(
-    names: Iterable[str], work: Callable[[str], Awaitable[T]], patience: float | None = None
-) -> dict[str, T]:
-    """``work`` for every name, at most eight at a time; the first failure ends the others and is raised.
+async def each(names: Iterable[str], work: Callable[[str], Awaitable[object]], patience: float) -> list[str]:
+    """``work`` for every name, at most eight at a time; the names it was done for.
 
-    With ``patience``, what has not ended after so many seconds is given up and left out.
+    What has not ended after ``patience`` seconds is given up. The first failure ends the others and is raised.
+    Raises TimedOut where nothing was done in time.
     """
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def gated(name: str) -> T:
+    async def gated(name: str) -> None:
         async with gate:
-            return await work(name)
+            await work(name)
 
     tasks = {name: asyncio.ensure_future(gated(name)) for name in names}
+    if not tasks:
+        return []
     try:
-        if tasks:
-            await asyncio.wait(tasks.values(), timeout=patience, return_when=asyncio.FIRST_EXCEPTION)
-        return {name: task.result() for name, task in tasks.items() if task.done()}
+        await asyncio.wait(tasks.values(), timeout=patience, return_when=asyncio.FIRST_EXCEPTION)
+        done = [name for name, task in tasks.items() if task.done()]
+        for name in done:
+            tasks[name].result()
+        if not done:
+            raise TimedOut("Temporal did not answer in time.", detail="none of the workflow types was reached")
+        return done
     finally:
         for task in tasks.values():
             if not task.cancel() and not task.cancelled():
@@ -171,6 +201,11 @@ def _searchable(names: Iterable[str]) -> list[str]:
         except Unsearchable:
             continue
     return found
+
+
+def patience() -> float:
+    """Seconds to wait for many answers, with a little kept back for what is done with them."""
+    return max(0.1, remaining() - SPARE_SECONDS)
 
 
 def left() -> timedelta:

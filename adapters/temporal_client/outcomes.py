@@ -19,16 +19,14 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.core.deadline import remaining
 from adapters.core.redact import redact
-from adapters.temporal_client.counts import each, left, of_type
+from adapters.temporal_client.counts import each, left, of_type, patience
 from adapters.temporal_client.executions import Unsearchable, status_name, when
 
 SAMPLE = 500
 REMEMBERED = 1000
 LETTERS = 300
 DEPTH = 20
-SPARE_SECONDS = 1.0
 ENDED = "ExecutionStatus IN ('Completed', 'Failed', 'TimedOut')"
 FAILED = "ExecutionStatus IN ('Failed', 'TimedOut')"
 
@@ -112,7 +110,7 @@ async def by_type(
         memory.outcomes[span, name] = marks[name], outcome
         memory.outcomes.move_to_end((span, name))
 
-    await each(changed, one, patience=max(0.1, remaining() - SPARE_SECONDS))
+    await each(changed, one, patience())
     known = {name: memory.outcomes[span, name][1] for name in marks if (span, name) in memory.outcomes}
     memory.trim()
     return known

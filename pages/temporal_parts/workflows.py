@@ -105,6 +105,12 @@ def _told(found: Reading[Counted], ended: Reading[Ended], counted: Counted) -> N
         lines.append(":small[:gray[Durations and failures are being read.]]")
     elif ended.error is not None and found.error is None:
         lines.append(f":small[:gray[Durations and failures: {state.plain(ended.error.sentence)}]]")
+    if counted.unknown:
+        lines.append(f":small[:gray[{counted.unknown:,} more types are being counted.]]")
+    if counted.late:
+        lines.append(
+            f":small[:orange[Temporal is slow: the numbers of {len(counted.late):,} types are older, and being read.]]"
+        )
     if not counted.places_known:
         lines.append(":small[:gray[Who waits for a place is not known: the console's database does not answer.]]")
     st.markdown(" ".join(lines))

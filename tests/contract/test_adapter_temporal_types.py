@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from temporalio import workflow
 from temporalio.api.failure.v1 import Failure, TimeoutFailureInfo
-from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsResponse
+from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsResponse, ListWorkflowExecutionsResponse
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from adapters.core import utcnow
 from adapters.core.deadline import deadline
-from adapters.core.errors import Denied
+from adapters.core.errors import Denied, TimedOut
 from adapters.temporal import Temporal, TemporalConfig
 from adapters.temporal_client import counts, outcomes
 from adapters.temporal_client.counts import TypeCounts
@@ -81,10 +81,10 @@ def test_no_more_types_than_asked_for(adapter: Temporal, temporal_address: str) 
 def test_executions_are_counted_by_status(adapter: Temporal, temporal_address: str, kind: str) -> None:
     made(temporal_address, kind, ["running", "running", "completed", "failed", "failed", "timed out"])
     wanted = TypeCounts(running=2, untaken=2, completed=1, failed=2, timed_out=1)
-    poll(lambda: adapter.type_counts([kind])[kind] == wanted, 15)
+    poll(lambda: adapter.type_counts([kind], "all").types[kind] == wanted, 15)
     assert wanted.total == 6
-    assert adapter.type_counts([kind], utcnow() - timedelta(hours=1))[kind] == wanted
-    assert adapter.type_counts([kind], utcnow() + timedelta(hours=1))[kind] == TypeCounts()
+    assert adapter.type_counts([kind], "1", utcnow() - timedelta(hours=1)).types[kind] == wanted
+    assert adapter.type_counts([kind], "-1", utcnow() + timedelta(hours=1)).types[kind] == TypeCounts()
 
 
 def test_a_run_is_pending_until_a_worker_has_done_its_first_step(adapter: Temporal, temporal_address: str) -> None:
@@ -108,7 +108,7 @@ def test_a_run_is_pending_until_a_worker_has_done_its_first_step(adapter: Tempor
 
 def test_a_type_that_cannot_be_searched_for_is_left_uncounted(adapter: Temporal) -> None:
     odd = 'a"b\\c'
-    assert adapter.type_counts([odd]) == {odd: TypeCounts(untaken=None)}
+    assert adapter.type_counts([odd], "all").types == {odd: TypeCounts(untaken=None)}
     assert adapter.type_outcomes({odd: (1, 0, 0)}, "all") == {odd: outcomes.TypeOutcome()}
 
 
@@ -148,7 +148,7 @@ def test_nothing_is_asked_twice_and_what_is_not_reached_in_time_comes_later() ->
 
     def known(marks: dict[str, outcomes.Mark]) -> set[str]:
         client = SimpleNamespace(workflow_service=Service())
-        with deadline(outcomes.SPARE_SECONDS + 0.2):
+        with deadline(counts.SPARE_SECONDS + 0.2):
             return set(asyncio.run(outcomes.by_type(client, "default", marks, "24", None, memory)))  # type: ignore[arg-type]
 
     assert known({"a": (1, 0, 0), "b": (1, 0, 0)}) == {"a"}
@@ -186,10 +186,37 @@ def test_the_first_failure_ends_all_the_questions() -> None:
 
     async def play() -> None:
         with pytest.raises(RPCError):
-            await counts.each([str(number) for number in range(100)], one)
+            await counts.each([str(number) for number in range(100)], one, 5)
 
     asyncio.run(play())
     assert len(asked) <= 2 * counts.AT_ONCE
+
+
+def test_a_slow_server_is_counted_bit_by_bit() -> None:
+    memory, hangs = counts.Memory(), {"b", "c"}
+
+    class Service:
+        async def count_workflow_executions(self, request: Any, **_: object) -> CountWorkflowExecutionsResponse:
+            if "GROUP BY" not in request.query:
+                return CountWorkflowExecutionsResponse()
+            if request.query.split("'")[1] in hangs:
+                await asyncio.Event().wait()
+            group = CountWorkflowExecutionsResponse.AggregationGroup(count=3)
+            group.group_values.add(data=b'"Completed"')
+            return CountWorkflowExecutionsResponse(groups=[group])
+
+    def counted() -> counts.Tally:
+        client = SimpleNamespace(workflow_service=Service())
+        with deadline(counts.SPARE_SECONDS + 0.2):
+            return asyncio.run(counts.by_type(client, "default", ["a", "b", "c"], "24", None, memory))  # type: ignore[arg-type]
+
+    three = TypeCounts(completed=3)
+    assert counted() == counts.Tally({"a": three}, frozenset({"b", "c"}))
+    hangs.discard("b")
+    assert counted() == counts.Tally({"a": three, "b": three}, frozenset({"c"}))
+    hangs |= {"a", "b"}
+    with pytest.raises(TimedOut):
+        counted()
 
 
 @pytest.mark.parametrize("status", [RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED])
