@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes
@@ -25,6 +25,7 @@ ORDER = -1
 router = APIRouter(prefix="/infrastructure/temporal/executions", tags=["Workflows"])
 OVER_API = "Changed over the API"
 Reason = Annotated[str, Field(max_length=300, description="Why; kept in the audit")]
+Ident = Annotated[str, Path(min_length=1, max_length=1000)]
 Run = Annotated[str, Query(max_length=100, description="The run's id; the latest where left out")]
 _STATUSES = ", ".join(workflow_executions.FILTERED)
 
@@ -108,7 +109,7 @@ def start(
 
 @router.post("/{execution:path}/signal", status_code=202, summary="Signal")
 def signal(
-    execution: str, sent: Signal, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+    execution: Ident, sent: Signal, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
 ) -> dict[str, str]:
     """404 when it is not there or has ended."""
     workflow_control.signal(
@@ -119,7 +120,7 @@ def signal(
 
 @router.post("/{execution:path}/cancel", status_code=202, summary="Ask to end")
 def cancel(
-    execution: str, why: Why, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+    execution: Ident, why: Why, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
 ) -> dict[str, str]:
     """Its code may clean up first, or carry on."""
     workflow_control.cancel(platform, actor, execution, run_id, why.reason, _request_id(request))
@@ -128,7 +129,7 @@ def cancel(
 
 @router.post("/{execution:path}/terminate", summary="End at once")
 def terminate(
-    execution: str, why: Why, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+    execution: Ident, why: Why, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
 ) -> dict[str, str]:
     """Nothing is cleaned up."""
     workflow_control.terminate(platform, actor, execution, run_id, why.reason, _request_id(request))
@@ -137,7 +138,7 @@ def terminate(
 
 @router.post("/{execution:path}/reset", status_code=201, summary="Go on from a point")
 def reset(
-    execution: str, to: Reset, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+    execution: Ident, to: Reset, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
 ) -> dict[str, str]:
     """A new run; `run_id` is its id."""
     made = workflow_control.reset(platform, actor, execution, run_id, to.event, to.reason, _request_id(request))
@@ -146,7 +147,7 @@ def reset(
 
 @router.post("/{execution:path}/again", status_code=201, summary="Run again what failed")
 def again(
-    execution: str, why: Why, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+    execution: Ident, why: Why, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
 ) -> dict[str, str]:
     """The same input under the same id, as a new run. 409 when it runs, or has completed since."""
     with _taken():
@@ -155,7 +156,7 @@ def again(
 
 
 @router.get("/{execution:path}", summary="One execution")
-def one(execution: str, platform: ThePlatform, actor: TheActor, run_id: Run = "") -> dict[str, Any]:
+def one(execution: Ident, platform: ThePlatform, actor: TheActor, run_id: Run = "") -> dict[str, Any]:
     """Its steps, and what it was given and came to: masked without workflows:payloads."""
     return _wire(workflow_detail.detail(platform, actor, execution, run_id))
 
