@@ -8,11 +8,11 @@ import os
 import platform
 import sys
 
-from benchmarks import browser, calls, crowded, limiter, pages, probes, temporal
+from benchmarks import browser, calls, crowded, limiter, pages, probes, provisioning, temporal
 from benchmarks.console import Console, settle
 from benchmarks.table import heading, show
 
-SECTIONS = ("cost", "waiting", "calls", "probes", "browser", "crowded", "temporal", "limits")
+SECTIONS = ("cost", "waiting", "calls", "probes", "browser", "crowded", "temporal", "limits", "provisioning")
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], default=[], help="default: all")
     wanted = parser.parse_args().sections or list(SECTIONS)
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}, {sys.platform}")
-    if set(wanted) - {"limits"}:
+    if set(wanted) - {"limits", "provisioning"}:
         # Live traffic would compete for the same two cores.
         with Console(TRAFFIC="none") as console:
             settle(5)
@@ -44,6 +44,8 @@ def main() -> int:
                 asyncio.run(temporal.measure(console, cookie))
     if "limits" in wanted:
         show("Rate limits", limiter.run())
+    if "provisioning" in wanted:
+        show("Tenants made by workflows", provisioning.run())
     return 0
 
 

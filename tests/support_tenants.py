@@ -7,7 +7,7 @@ import contextlib
 import json
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -55,14 +55,17 @@ class _Outbound(WorkflowOutboundInterceptor):
         return super().start_activity(input)
 
 
-def worker(client: Client, platform: Platform, queue: str, *, attempts: int = 3, **more: Any) -> Worker:
-    """A worker for tenants' workflows alone; steps are tried so many times."""
+def worker(
+    client: Client, platform: Platform, queue: str, *, attempts: int = 3,
+    interceptors: Sequence[Interceptor] = (), more_activities: Sequence[Callable[..., Any]] = (), **more: Any,
+) -> Worker:  # fmt: skip
+    """A worker for tenants' workflows alone; without interceptors of the caller's, steps are tried so many times."""
     return Worker(
         client,
         task_queue=queue,
         workflows=[kind for module in MODULES for kind in module.WORKFLOWS],
-        activities=[one for module in MODULES for one in module.activities(platform)],
-        interceptors=[Retries(attempts)],
+        activities=[*more_activities, *(one for module in MODULES for one in module.activities(platform))],
+        interceptors=interceptors or [Retries(attempts)],
         **more,
     )
 

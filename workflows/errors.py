@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from adapters.core.errors import AdapterError, Denied, Rejected, Unconfigured
+from adapters.core.redact import redact
 from operations.access import Forbidden
 from operations.change import Conflict, Invalid, NotFound
+
+log = logging.getLogger(__name__)
 
 FINAL = (Denied, Rejected, Unconfigured, Invalid, NotFound, Conflict, Forbidden)
 """Errors that the same call meets again: somebody must change something first."""
@@ -23,7 +28,7 @@ def translated(doing: str = "", *, until_done: bool = False) -> Iterator[None]:
 
     Those in FINAL are not retried, all others are; with ``until_done`` (taking something back) all are. ``doing``
     goes before the sentence ("Creating the group").
-    The server's raw text stays out: a workflow's history is read by more people than a service's log.
+    The service's raw text goes to the log alone: a workflow's history is read by more people.
     """
     try:
         yield
@@ -31,4 +36,7 @@ def translated(doing: str = "", *, until_done: bool = False) -> Iterator[None]:
         sentence = error.sentence if isinstance(error, AdapterError) else str(error)
         said = f"{doing}: {sentence}" if doing else sentence
         final = isinstance(error, FINAL) and not until_done
-        raise ApplicationError(said, type=type(error).__name__, non_retryable=final) from error
+        if activity.in_activity():
+            detail = redact(getattr(error, "detail", "") or repr(error.__cause__ or ""))
+            log.warning("%s: %s (%s)", activity.info().activity_type, said, detail)
+        raise ApplicationError(said, type=type(error).__name__, non_retryable=final) from None

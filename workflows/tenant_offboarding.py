@@ -157,7 +157,9 @@ class TenantOffboarding:
         return self._result.kept
 
     def _afterwards(self) -> str:
-        return "The tenant is what it was before." if self._result.kept else "Start it again to go on where it was."
+        if self._result.kept:
+            return "The tenant is what it was before."
+        return "Start it again to go on where it was." if self._leaving.ends_at else "Nothing was changed."
 
     async def _wait(self) -> Came:
         if self._leaving.gone:

@@ -18,7 +18,11 @@ from workflows import worker
 from workflows.interceptor import SettingsInterceptor
 
 HISTORIES = sorted((ROOT / "tests" / "histories").glob("*.json"))
-OURS = ("usage-sync", "usage-sync-refused", "sleep-cycle", "sleep-cycle-wrong", "memory-consolidation")
+OURS = (
+    "usage-sync", "usage-sync-refused", "sleep-cycle", "sleep-cycle-wrong", "memory-consolidation",
+    "tenant-provisioning", "tenant-provisioning-twice", "tenant-provisioning-taken-back",
+    "tenant-offboarding", "tenant-offboarding-kept", "tenant-offboarding-canceled",
+)  # fmt: skip
 
 
 class Settings(Interceptor):

@@ -1,0 +1,85 @@
+"""Making 100 tenants with one worker and with two: the product's own workers, on engines and stand-ins."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import text
+from temporalio.client import Client
+
+from benchmarks.table import Row
+from operations import database
+from operations.platform import Platform
+from operations.settings import Settings
+from operations.tenant_systems import SYSTEMS
+from operations.workflow_catalogue import PROVISIONING, TASK_QUEUE, ProvisioningInput
+from sandbox.assembled import assembled
+from sandbox.processes import kill, spawn
+
+TENANTS = 100
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS = 300
+
+
+def run() -> list[Row]:
+    """Wall time of each, and how much faster two are."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        folder.chmod(0o755)
+        os.environ["PILOTHOUSE_CONFIG"] = str(stack.enter_context(assembled(folder)))
+        platform = Platform(Settings())
+        stack.callback(platform.close)
+        database.migrate(platform.settings.database_url.get_secret_value())
+        with platform.database.session() as session:
+            session.execute(text("INSERT INTO tiers (code, name, rank) VALUES ('team', 'Team', 20)"))
+        one = _measure(platform, folder, workers=1)
+        two = _measure(platform, folder, workers=2)
+        whole = sum(SYSTEMS["lago"].present(platform, f"with-{n}-{i}") for n in (1, 2) for i in range(TENANTS))
+    return [
+        Row(f"{TENANTS} tenants with 1 worker", f"{one:.1f} s, {TENANTS / one:.1f} a second"),
+        Row(f"{TENANTS} tenants with 2 workers", f"{two:.1f} s, {TENANTS / two:.1f} a second"),
+        Row("Two workers against one", f"{one / two:.2f} times as fast"),
+        Row("Made whole", f"{whole} of {2 * TENANTS}", "all", whole == 2 * TENANTS),
+    ]
+
+
+def _measure(platform: Platform, folder: Path, *, workers: int) -> float:
+    with _at_work(folder, workers):
+        return asyncio.run(_make(platform, workers))
+
+
+@contextmanager
+def _at_work(folder: Path, workers: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "workflows"]
+    running = [spawn(command, log=folder / f"worker-{workers}-{n}.log", cwd=ROOT) for n in range(workers)]
+    try:
+        yield
+    finally:
+        for one in running:
+            kill(one)
+
+
+async def _make(platform: Platform, workers: int) -> float:
+    client = await Client.connect(platform.settings.temporal_address)
+
+    async def make(number: int | str) -> None:
+        name = f"with-{workers}-{number}"
+        given = ProvisioningInput(name, name, "team", f"boss@{name}.example")
+        handle = await client.start_workflow(
+            PROVISIONING, given, id=f"{PROVISIONING}/{name}", task_queue=TASK_QUEUE, task_timeout=timedelta(seconds=10)
+        )
+        await asyncio.wait_for(handle.result(), SECONDS)
+
+    # The workers are warm, all of them, before the clock starts.
+    await asyncio.gather(*(make(f"warm-{n}") for n in range(4 * workers)))
+    start = time.perf_counter()
+    await asyncio.gather(*(make(number) for number in range(TENANTS)))
+    return time.perf_counter() - start

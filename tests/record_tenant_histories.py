@@ -1,0 +1,111 @@
+"""Record the runs that tests replay: ``python -m tests.record_tenant_histories`` writes tests/histories/tenant-*.json.
+
+Needs nothing but what tests need. A recorded history is never made anew because a workflow no longer replays it: it
+stands for runs under way at customers. Record under a new name when a workflow has learned something new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+
+from operations import database
+from operations.platform import Platform
+from operations.settings import Settings
+from operations.tenant_systems import TenantSpec
+from operations.workflow_catalogue import (
+    END_WAIT,
+    KEEP_TENANT,
+    OFFBOARDING,
+    PROVISIONING,
+    OffboardingInput,
+    ProvisioningInput,
+)  # fmt: skip
+from sandbox.assembled import assembled
+from tests.support import ROOT
+from tests.support_tenants import TIER, make_tier, make_whole, worker
+from workflows.interceptor import SettingsInterceptor
+
+FOLDER = ROOT / "tests" / "histories"
+QUEUE = "pilothouse"
+
+
+@asynccontextmanager
+async def at_work(platform: Platform) -> AsyncIterator[Client]:
+    """A client, while a worker with the settings' interceptor works."""
+    client = await Client.connect(platform.settings.temporal_address, identity="console")
+    interceptor = SettingsInterceptor(platform)
+    async with worker(client, platform, QUEUE, interceptors=[interceptor], more_activities=interceptor.activities,
+                      identity="worker"):  # fmt: skip
+        yield client
+
+
+async def keep(handle: WorkflowHandle, name: str) -> None:
+    """Wait for the end of a run, and write its history."""
+    try:
+        await handle.result()
+    except WorkflowFailureError as error:
+        print(f"{name}: {error.cause}", file=sys.stderr)
+    document = (await handle.fetch_history()).to_json()
+    document = re.sub(r'"stackTrace": "(?:[^"\\]|\\.)*"', '"stackTrace": ""', document)  # it names this machine's paths
+    (FOLDER / f"{name}.json").write_text(document + "\n", encoding="utf-8")
+
+
+async def provision(client: Client, tenant: str, tier: str = TIER) -> WorkflowHandle:
+    """Begin to make a tenant."""
+    given = ProvisioningInput(tenant, tenant.title(), tier, f"boss@{tenant}.example")
+    return await client.start_workflow(PROVISIONING, given, id=f"{PROVISIONING}/{tenant}", task_queue=QUEUE)
+
+
+async def offboard(client: Client, tenant: str) -> WorkflowHandle:
+    """Begin to remove one, and wait until it waits."""
+    given = OffboardingInput(tenant, 24, "contract ended")
+    handle = await client.start_workflow(OFFBOARDING, given, id=f"{OFFBOARDING}/{tenant}", task_queue=QUEUE)
+    while "Waits until" not in (await handle.query("progress"))["sentence"]:
+        await asyncio.sleep(0.05)
+    return handle
+
+
+async def record(platform: Platform) -> None:
+    """One run of each way a run can go."""
+    async with at_work(platform) as client:
+        await keep(await provision(client, "acme"), "tenant-provisioning")
+        await keep(await provision(client, "acme"), "tenant-provisioning-twice")
+        await keep(await provision(client, "broke", "unsold"), "tenant-provisioning-taken-back")
+        make_whole(platform, TenantSpec("globex", "Globex", TIER, "boss@globex.example"))
+        handle = await offboard(client, "globex")
+        await handle.signal(KEEP_TENANT)
+        await keep(handle, "tenant-offboarding-kept")
+        handle = await offboard(client, "globex")
+        await handle.cancel()
+        await keep(handle, "tenant-offboarding-canceled")
+        handle = await offboard(client, "globex")
+        await handle.signal(END_WAIT)
+        await keep(handle, "tenant-offboarding")
+
+
+def main() -> None:
+    """Assemble, record, take everything down."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with assembled(folder) as path:
+            os.environ["PILOTHOUSE_CONFIG"] = str(path)
+            platform = Platform(Settings())
+            database.migrate(platform.settings.database_url.get_secret_value())
+            make_tier(platform)
+            make_tier(platform, "unsold")
+            asyncio.run(record(platform))
+            platform.close()
+
+
+if __name__ == "__main__":
+    main()
