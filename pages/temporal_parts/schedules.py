@@ -16,6 +16,7 @@ from pages.widgets.template import View
 
 EVERY = 10.0
 DRAWN_EVERY = 5.0
+NOTE_LETTERS = 80
 HEADS = ("Schedule", "When", "Next", "Last runs", "State")
 _SHOWN = {"All": None, "Active": False, "Paused": True}
 
@@ -72,11 +73,12 @@ def address(schedule_id: str = "") -> str:
 
 
 def _row(one: Schedule) -> tuple[str, ...]:
-    note = f"<br><small title='{state.text(one.note)}'>{state.text(one.note[:80])}</small>" if one.note else ""
+    short = one.note if len(one.note) <= NOTE_LETTERS else one.note[:NOTE_LETTERS].rstrip() + "…"
+    note = f"<br><small title='{state.text(one.note)}'>{state.text(short)}</small>" if one.note else ""
     before = " ".join(common.badge(run.status) for run in one.recent[1:4])
     last = ran(one.recent[0]) if one.recent else "–"
     return (
-        f"<b>{common.anchor(address(one.id), one.id)}</b><br><small>{state.text(one.type)}</small>",
+        _least(11, f"<b>{common.anchor(address(one.id), one.id)}</b><br><small>{state.text(one.type)}</small>"),
         _least(9, state.text(one.spec.words)),
         schedule_detail.ahead(one.next[0]) if one.next and not one.paused else "–",
         f"<span style='white-space:nowrap'>{last}</span>" + (f"<br><small>before:</small> {before}" if before else ""),

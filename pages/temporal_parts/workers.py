@@ -120,6 +120,7 @@ def _settings(one: Worker, told: dict[str, HeldBy] | None) -> str:
 
 def _worker(one: Worker, told: dict[str, HeldBy] | None) -> tuple[str, ...]:
     build = f"<br><small>build <code>{state.text(one.build[:12])}</code></small>" if one.build else ""
+    sdk = f"<br><small>{state.text(one.sdk)}</small>" if one.sdk else ""
     host = state.text(one.host or "–")
     if one.process:
         host += f"<br><small>process {state.text(one.process)}"
@@ -129,7 +130,7 @@ def _worker(one: Worker, told: dict[str, HeldBy] | None) -> tuple[str, ...]:
     if one.started_at:
         host += f"<br><small title='{state.moment(one.started_at)}'>started {state.since(one.started_at)} ago</small>"
     return (
-        _wide(f"<b>{state.text(one.identity)}</b><br><small>{state.text(one.sdk)}</small>{build}"),
+        _wide(f"<b>{state.text(one.identity)}</b>{sdk}{build}"),
         _wide(_state(one)),
         _wide(state.text(one.task_queue)),
         _wide("<br>".join(map(_slots, one.slots)) or "–"),
