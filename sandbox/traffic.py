@@ -219,16 +219,11 @@ class Traffic:
     async def workflows(self) -> None:
         """The product's Temporal worker, and a past for it at the first start."""
         from temporalio.client import Client
-        from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-        from sandbox import product
+        from sandbox import product_worker
 
         self.temporal = await Client.connect(f"127.0.0.1:{self.back['temporal']}", identity="product")
-        worker = Worker(
-            self.temporal, task_queue=product.TASK_QUEUE, workflows=list(product.WORKFLOWS), activities=[product.work],
-            workflow_runner=UnsandboxedWorkflowRunner(), max_concurrent_activities=8, identity="product-worker-1",
-        )  # fmt: skip
-        async with worker:
+        async with product_worker.working(self.temporal, self.plan):
             counted = await self.temporal.count_workflows("TaskQueue = 'product'")
             for _ in range(max(0, HISTORY - counted.count)):
                 await self._start_workflow()

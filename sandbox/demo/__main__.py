@@ -88,6 +88,16 @@ def add_world(connection: psycopg.Connection[Any], made: World) -> None:
     )  # fmt: skip
 
 
+def add_workflow_settings(connection: psycopg.Connection[Any]) -> None:
+    """What the demo product's workflows need that the defaults do not give."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO workflow_settings (type, timeout_seconds, max_concurrent, version, reason, updated_by)"
+            " VALUES (%s, %s, %s, nextval('workflow_settings_version'), %s, 'Pilothouse')",
+            [("Conversation", 3600, None, "people take their time"), ("IndexDocuments", None, 4, "embedding is dear")],
+        )
+
+
 def prepare(server: str, database: str, seed: int | None, today: date, people: Iterable[Person]) -> None:
     """Bring a database to its state at the first start. Everything or nothing; safe to repeat.
 
@@ -106,6 +116,7 @@ def prepare(server: str, database: str, seed: int | None, today: date, people: I
             made, now = world(seed, today), history.utc_now()
             add_world(connection, made)
             limits.add_overrides(connection, now)
+            add_workflow_settings(connection)
             columns = ("key", "subject", "hour", "amount", "over", "blocked", "billed", "billed_over")
             copy(connection, "rate_limit_usage", columns, limits.hourly(made, now))
         connection.commit()
