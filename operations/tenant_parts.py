@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adapters.core import Rejected
-from operations import tenant_leaving, tenant_records
+from operations import tenant_leaving, tenant_records, usage_sync
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS, Made, Progress, TenantSpec, silent
 
@@ -35,6 +35,11 @@ def unmake(platform: Platform, tenant: str, system: str, token: str) -> bool:
 
 
 def remove(platform: Platform, tenant: str, system: str, owner: str, progress: Progress = silent) -> bool:
-    """Remove an offboarded tenant's part in one system; whether there was any. Raises NotOurs, AdapterError."""
+    """Remove an offboarded tenant's part in one system; whether there was any. What it used is billed before.
+
+    Raises NotOurs, AdapterError.
+    """
     tenant_leaving.require(platform, tenant, owner)
+    if system == "lago":
+        usage_sync.settle(platform, tenant)
     return SYSTEMS[system].remove(platform, tenant, progress)

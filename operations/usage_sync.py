@@ -18,7 +18,7 @@ from adapters.core import AdapterError, deadline, utcnow
 from adapters.core.redact import redact
 from adapters.lago import Lago
 from adapters.lago_records import events
-from operations import access
+from operations import access, ratelimit_usage, usage_plan
 from operations.access import Actor, Permission
 from operations.platform import Platform
 
@@ -78,20 +78,36 @@ class HandedOver:
     unbillable_units: int
 
 
-def send(platform: Platform, size: int = events.MOST) -> Sent:
-    """Send one batch of waiting events, the oldest first, and note what became of each.
+def settle(platform: Platform, tenant: str) -> None:
+    """Hand over everything a tenant used until now, before its subscription ends and nothing more can be billed.
+
+    Events that Lago refuses stay. Raises AdapterError where it cannot be brought home, or Lago does not answer.
+    """
+    lago = cast(Lago, platform.adapters["lago"])
+    if lago.config.missing():
+        return
+    ratelimit_usage.collect(platform)
+    book = usage_plan.read_book(platform)
+    while book is not None and usage_plan.plan(platform, book).more:
+        continue
+    while (sent := send(platform, tenant=tenant)).left and sent.events + sent.refused:
+        continue
+
+
+def send(platform: Platform, size: int = events.MOST, *, tenant: str = "") -> Sent:
+    """Send one batch of waiting events, a tenant's or anybody's, the oldest first, and note what became of each.
 
     Others send other events meanwhile; a process killed on the way leaves its own to the next. Raises AdapterError
     where Lago did not say what it took: everything is sent again.
     """
     done, problem = Sent(), None
-    due = {"before": utcnow() - REFUSED_FOR}
+    due = {"before": utcnow() - REFUSED_FOR, "tenant": tenant}
     with platform.database.session(seconds=events.SECONDS + 15) as session, deadline(events.SECONDS):
         batch = session.execute(
             text(
                 "SELECT id, tenant_id, key, hour, amount, over, transaction_id, subscription_id, at FROM usage_events"
                 " WHERE sent_at IS NULL AND (refused_at IS NULL OR refused_at < :before)"
-                " ORDER BY id LIMIT :size FOR UPDATE SKIP LOCKED"
+                " AND :tenant IN ('', tenant_id) ORDER BY id LIMIT :size FOR UPDATE SKIP LOCKED"
             ),
             {**due, "size": max(1, min(size, events.MOST))},
         ).all()
@@ -102,20 +118,25 @@ def send(platform: Platform, size: int = events.MOST) -> Sent:
                 done = _note(session, lago, batch, verdict)
             except AdapterError as error:
                 problem = error
-                session.execute(
-                    text("UPDATE usage_events SET attempts = attempts + 1, last_error = :said WHERE id = ANY(:ids)"),
-                    {"said": redact(error.sentence)[:500], "ids": [row.id for row in batch]},
-                )
+                _failed(session, [row.id for row in batch], error.sentence)
         done.left = session.execute(
             text(
                 "SELECT count(*) FROM usage_events"
                 " WHERE sent_at IS NULL AND (refused_at IS NULL OR refused_at < :before)"
+                " AND :tenant IN ('', tenant_id)"
             ),
             due,
         ).scalar_one()
     if problem is not None:
         raise problem
     return done
+
+
+def _failed(session: Session, ids: list[int], said: str) -> None:
+    session.execute(
+        text("UPDATE usage_events SET attempts = attempts + 1, last_error = :said WHERE id = ANY(:ids)"),
+        {"said": redact(said)[:500], "ids": ids},
+    )
 
 
 def _event(row: Any) -> events.Event:
@@ -137,8 +158,11 @@ def _note(session: Session, lago: Lago, batch: Sequence[Any], verdict: events.Ve
     for ident in sorted(verdict.known):
         try:
             theirs = lago.event_units(ident, by_id[ident].subscription_id)
-        except AdapterError:
-            continue  # it waits: once sent it would not be compared any more
+        except AdapterError as error:
+            # It waits: once it counts as sent, what Lago holds under its name is never compared.
+            said = f"Lago has it already; what it holds could not be read. {error.sentence}"
+            _failed(session, [by_id[ident].id], said)
+            continue
         if theirs is not None:
             _adopt(session, by_id[ident], *theirs)
         accepted.append(by_id[ident])

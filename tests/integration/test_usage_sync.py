@@ -290,3 +290,13 @@ def test_senders_side_by_side_send_each_event_once(console: Platform, billing: A
         done = list(pool.map(lambda _: usage_sync.send(console, 4).events, range(12)))
     assert sum(done) == 30 and usage_sync.waiting(console) == 0
     assert sums(billing) == {("sub-acme", "api_calls"): (150, 0), ("sub-bolt", "api_calls"): (150, 0)}
+
+
+def test_who_leaves_is_billed_to_the_last_unit(console: Platform, billing: Any) -> None:
+    count(console, "acme/bot", 12, 2, ago=5)
+    count(console, "bolt", 20)
+    write(console.redis, int(time.time()) // 3600, "acme", a=8)
+    usage_sync.settle(console, "acme")
+    assert sums(billing) == {("sub-acme", "api_calls"): (20, 2)}
+    assert usage_sync.waiting(console) == 1  # the other tenant's, for the next run
+    usage_sync.settle(console, "nobody")
