@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.core import AdapterError
@@ -145,7 +145,7 @@ class Places:
     async def _ended(self, client: Client, place: Place) -> bool:
         try:
             now = await client.get_workflow_handle(place.workflow_id).describe()
-            if now.status is not WorkflowExecutionStatus.RUNNING:
+            if now.close_time is not None:
                 return True
             if now.run_id == place.run_id:
                 return False
