@@ -16,6 +16,7 @@ from pages.widgets import cached, listing, session, state, table
 from pages.widgets.template import View
 
 LIVE_SECONDS = 2.0
+LABELS = detail_timeline.LABELS
 
 
 @cache
@@ -130,7 +131,7 @@ def _progress(view: View, of: Detail) -> None:
         f"<div class='ph-x'><div class='ph-way {kind}' role='progressbar' aria-valuenow='{told.percent:.0f}' "
         f"aria-valuemin='0' aria-valuemax='100'><b style='width:{told.percent:.1f}%'></b></div>"
         f"<div class='note'>{told.done} of {len(told.steps)} steps, {told.percent:.0f} %{sentence}</div></div>"
-        + graph.svg(told.steps)
+        + graph.html(told.steps)
     )
 
 
@@ -147,7 +148,7 @@ def _chain(found: Failure) -> str:
     step: Failure | None = found
     while step is not None:
         lead = "" if step is found else "<small>because of </small>"
-        named = state.text(step.type or step.kind)
+        named = state.text(step.type or LABELS.get(step.kind, step.kind))
         stack = f"<details><summary>Where</summary><pre>{state.text(step.stack)}</pre></details>" if step.stack else ""
         parts.append(f"<div class='why'>{lead}<b>{named}</b>: {state.text(step.message[:2000])}{stack}</div>")
         step = step.cause

@@ -14,7 +14,10 @@ from pages.widgets import state, table
 
 ENDS = 100
 """Rows drawn of the beginning, and of the end, of a long list of steps."""
-HEADS = ("Step", "State", "Attempts", "", "Took", "Error")
+HEADS = (("Step", ""), ("State", ""), ("Attempts", "n"), ("", ""), ("Took", "n"), ("Error", ""))
+LABELS = {"application": "Error", "activity": "Activity", "child workflow": "Child workflow", "server": "Server"}
+"""How a failure without a name of its own is called."""
+PREVIEW = 60
 
 
 def draw(of: Detail) -> None:
@@ -35,7 +38,7 @@ def draw(of: Detail) -> None:
     begin = of.execution.started_at or min((s.began_at for s in shown if s.began_at), default=utcnow())
     end = of.execution.closed_at or utcnow()
     rows = "".join(_row(step, begin, end) for step in shown)
-    head = "".join(f"<th scope='col'>{name}</th>" for name in HEADS)
+    head = "".join(f"<th scope='col' class='{kind}'>{name}</th>" for name, kind in HEADS)
     st.html(
         f"<div class='ph-scroll'><table class='ph-table ph-steps'><thead><tr>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
@@ -75,7 +78,7 @@ def failure(found: Failure | None) -> str:
     if found is None:
         return ""
     root = found.root
-    named = f"<b>{state.text(root.type or root.kind)}</b>: " if root.type or root.message else ""
+    named = f"<b>{state.text(root.type or LABELS.get(root.kind, root.kind))}</b>: " if root.type or root.message else ""
     return f"{named}{state.text(root.message[:500])}" + (" <small>(final)</small>" if root.final else "")
 
 
@@ -103,19 +106,30 @@ def _row(step: Step, begin: datetime, end: datetime) -> str:
         name = common.anchor(common.executions(run=step.ident, run_id=step.run_id), about or step.name)
     what = step.name if about else step.note
     ident = step.ident if step.kind in ("child workflow", "signal sent") else ""
-    under = " · ".join(state.text(part) for part in (step.kind, what, ident) if part)
-    inner = _inner("Given", step.given) + _inner("Returned", step.gave)
+    under = " · ".join(state.text(part) for part in (step.kind, what, ident, _preview(step)) if part)
+    inner = f"<div class='io'>{_inner('Given', step.given)}{_inner('Returned', step.gave)}</div>"
+    # A timer that was called off is how most waits end well.
+    said = "not needed" if (step.kind, step.state) == ("timer", "canceled") else step.state
     tip = f"{state.moment(step.began_at)} to {state.moment(step.ended_at)}, event {step.event}"
     shape = f"left:{left:.2f}%;width:{width:.2f}%"
     bar = (
-        f"<span class='ph-gantt {graph.kind(step.state)}' title='{state.text(tip)}'>"
+        f"<span class='ph-gantt {graph.kind(said)}' title='{state.text(tip)}'>"
         f"<i class='{'open' if step.ended_at is None else ''}' style='{shape}'></i></span>"
     )
     return (
-        f"<tr><td class='st'>{name}<small>{under}</small>{inner}</td><td>{graph.word(step.state)}</td>"
+        f"<tr><td class='st'>{name}<small>{under}</small>{inner}</td><td>{graph.word(said)}</td>"
         f"<td class='n'>{step.attempts}</td><td class='bar'>{bar}</td><td class='n'>{took}</td>"
         f"<td class='er'>{failure(step.failure)}</td></tr>"
     )
+
+
+def _preview(step: Step) -> str:
+    """The beginning of what it was given, to tell steps of one name from each other."""
+    texts = [" ".join(one.text.split()) for one in step.given if one.readable]
+    if step.note or not texts:
+        return ""
+    text = ", ".join(one for one in texts if len(one) <= PREVIEW // 2) or texts[0]
+    return text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"
 
 
 def _inner(title: str, found: Sequence[Value]) -> str:

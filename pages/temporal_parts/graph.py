@@ -1,21 +1,21 @@
-"""The graph of a run's steps, drawn as SVG: what waits for what, and how far each is."""
+"""The graph of a run's steps: what waits for what, and how far each is. Boxes are HTML, the lines an image below."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from urllib.parse import quote
 
 from adapters.core import utcnow
 from operations.workflow_progress import RUNNING, Step
 from pages.widgets import state
 
 WIDTH, HEIGHT, GAP_ALONG, GAP_ACROSS = 168, 46, 44, 14
-LETTERS = 22
 WIDE = 4
 """So many columns fit a window of 800 pixels."""
 MARKS = {
     "waiting": "○", "running": "◐", "done": "✓", "failed": "✕", "skipped": "–", "compensating": "↶",
-    "compensated": "↶", "timed out": "✕", "canceled": "⊘", "unknown": "?",
+    "compensated": "↶", "timed out": "✕", "canceled": "⊘", "unknown": "?", "not needed": "–",
 }  # fmt: skip
 """A sign of each state, beside its word and colour."""
 
@@ -42,7 +42,7 @@ def levels(steps: Sequence[Step]) -> list[list[Step]]:
     return [row for row in rows if row]
 
 
-def svg(steps: Sequence[Step]) -> str:
+def html(steps: Sequence[Step]) -> str:
     """The graph as HTML. Runs from left to right, or downwards where that would be too wide."""
     ranks = levels(steps)
     if not ranks:
@@ -61,13 +61,21 @@ def svg(steps: Sequence[Step]) -> str:
             place[step.name] = (beside, along) if down else (along, beside)
     width, height = (broad, long) if down else (long, broad)
     edges = "".join(
-        _edge(place[need], place[step.name], down) for step in steps for need in step.needs if need in place
+        _edge(place[need], place[step.name], down)
+        for step in steps
+        for need in step.needs
+        if need in place and need != step.name
     )
-    nodes = "".join(_node(step, place[step.name]) for step in steps if step.name in place)
-    told = "; ".join(f"{step.title or step.name}: {step.state}" for step in steps)
+    # An image knows nothing of the theme: its lines are of a grey that shows on light and dark.
+    image = (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' preserveAspectRatio='none' "
+        f"stroke='#8791a3' fill='none' stroke-width='1.2'>{edges}</svg>"
+    )
+    nodes = "".join(_node(step, place[step.name], width) for step in steps if step.name in place)
     return (
-        f"<div class='ph-graph'><svg viewBox='-2 -2 {width + 4:.0f} {height + 4:.0f}' width='{width + 4:.0f}' "
-        f"role='img' aria-label='{state.text(told)}'>{edges}{nodes}</svg></div>"
+        f"<div class='ph-graph'><div class='in' role='list' style='max-width:{width}px;height:{height}px;"
+        f"min-width:{min(width, 140 * (across if down else len(ranks)))}px'>"
+        f"<img alt='' src='data:image/svg+xml,{quote(image)}'>{nodes}</div></div>"
     )
 
 
@@ -81,18 +89,15 @@ def word(name: str) -> str:
     return f"<span class='{kind(name)}'>{MARKS.get(name, '?')} {state.text(name[:1].upper() + name[1:])}</span>"
 
 
-def _node(step: Step, at: tuple[float, float]) -> str:
+def _node(step: Step, at: tuple[float, float], width: float) -> str:
     x, y = at
     title = step.title or step.name
-    short = title if len(title) <= LETTERS else title[: LETTERS - 1] + "…"
-    said = f"{MARKS.get(step.state, '?')} {step.state[:1].upper()}{step.state[1:]}{_took(step)}"
     tip = f"{title}: {step.state}. {step.detail}".strip()
+    box = f"left:{100 * x / width:.3f}%;top:{y:.1f}px;width:{100 * WIDTH / width:.3f}%;height:{HEIGHT}px"
+    said = f"{MARKS.get(step.state, '?')} {step.state[:1].upper()}{step.state[1:]}{_took(step)}"
     return (
-        f"<g class='{kind(step.state)}'><title>{state.text(tip)}</title>"
-        f"<rect class='n' x='{x:.1f}' y='{y:.1f}' width='{WIDTH}' height='{HEIGHT}' rx='8'/>"
-        f"<rect class='b' x='{x:.1f}' y='{y + 8:.1f}' width='3' height='{HEIGHT - 16}' rx='1.5'/>"
-        f"<text x='{x + 12:.1f}' y='{y + 19:.1f}'>{state.text(short)}</text>"
-        f"<text class='s' x='{x + 12:.1f}' y='{y + 36:.1f}'>{state.text(said)}</text></g>"
+        f"<div class='n {kind(step.state)}' role='listitem' style='{box}' title='{state.text(tip)}'>"
+        f"<b>{state.text(title)}</b><span>{state.text(said)}</span></div>"
     )
 
 
@@ -122,4 +127,4 @@ def _edge(start: tuple[float, float], end: tuple[float, float], down: bool) -> s
         bend = (x2 - x1) / 2
         curve = f"M{x1:.1f} {y1:.1f}C{x1 + bend:.1f} {y1:.1f} {x2 - bend:.1f} {y2:.1f} {x2 - 5:.1f} {y2:.1f}"
         tip = f"M{x2 - 7:.1f} {y2 - 4:.1f}L{x2:.1f} {y2:.1f}L{x2 - 7:.1f} {y2 + 4:.1f}z"
-    return f"<path class='e' d='{curve}'/><path class='a' d='{tip}'/>"
+    return f"<path d='{curve}'/><path d='{tip}' fill='#8791a3' stroke='none'/>"
