@@ -60,12 +60,8 @@ def html(steps: Sequence[Step]) -> str:
             beside = (broad - used) / 2 + position * (across_size + GAP_ACROSS)
             place[step.name] = (beside, along) if down else (along, beside)
     width, height = (broad, long) if down else (long, broad)
-    edges = "".join(
-        _edge(place[need], place[step.name], down)
-        for step in steps
-        for need in step.needs
-        if need in place and need != step.name
-    )
+    pairs = [(need, step.name) for step in steps for need in step.needs if need in place and need != step.name]
+    edges = "".join(_edge(place[need], place[name], down) for need, name in pairs)
     # An image knows nothing of the theme: its lines are of a grey that shows on light and dark.
     image = (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' preserveAspectRatio='none' "
