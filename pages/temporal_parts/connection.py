@@ -37,7 +37,11 @@ def draw(view: View) -> None:
             "one call to the frontend and back over the open connection",
         ),
         ("Workers", workers, "workers that poll for work at this moment; the Workers face names each"),
-        ("Retention", f"{known.retention_days:g} days", "how long executions are kept after they ended"),
+        (
+            "Retention",
+            f"{known.retention_days:g} day" + "s" * (known.retention_days != 1),
+            "how long executions are kept after they ended",
+        ),
     )
     listing.facts(facts)
     if failed:
