@@ -27,6 +27,7 @@ def draw(view: View) -> None:
     """The filters stand still; what they filter redraws itself."""
     keys = [policy.target.key for policy in ratelimits.policies(view.platform, view.actor)]
     resetting.dialog()
+    resetting.result()  # not in a part that redraws itself: it would be gone within two seconds
     _now()
     signalled.draw()
     _blocked(keys)
@@ -51,7 +52,6 @@ def _now() -> None:
             st.markdown(cached.age(found))
         return
     _numbers(view, now)
-    resetting.result()
     _keys(now)
     with st.container(border=True, gap="xxsmall", key="rl_minutes"):
         st.markdown("**Decisions per minute**")

@@ -44,6 +44,11 @@ def cell(page: Page, words: str) -> Locator:
     return page.locator('[role="gridcell"]').filter(has_text=words).first
 
 
+def show(page: Page, face: str) -> None:
+    """Turn to a face of the page."""
+    page.get_by_role("radio", name=face).or_(page.get_by_role("button", name=face, exact=True)).first.click()
+
+
 def test_an_admin_changes_a_limit_by_keyboard_and_it_is_obeyed(
     fresh: Visit, sandbox: Sandbox, limiter: Limiter
 ) -> None:
@@ -63,6 +68,11 @@ def test_an_admin_changes_a_limit_by_keyboard_and_it_is_obeyed(
     page.keyboard.type("2000", delay=KEY_MS)
     page.keyboard.press("Enter", delay=KEY_MS)
     expect(cell(page, "2000")).to_be_attached()
+    expect(page.get_by_text("Unsaved changes.")).to_be_visible()
+    show(page, "History")
+    expect(page.get_by_text("Unsaved changes in Policies")).to_be_visible()
+    show(page, "Policies")
+    expect(cell(page, "2000")).to_be_attached()
     page.get_by_role("button", name="Review changes").click()
     expect(page.get_by_text("What changes")).to_be_visible()
     expect(page.locator(".st-key-review_policies")).to_contain_text("1,000 → 2,000")
@@ -75,6 +85,36 @@ def test_an_admin_changes_a_limit_by_keyboard_and_it_is_obeyed(
     poll(lambda: limiter.peek("api_calls", "a-tenant-without-tier").limit == 2000, seconds=10)
     SHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SHOTS / "ratelimits-saved.png")
+
+
+def test_a_counter_is_reset_after_asking_with_a_reason_and_on_the_record(
+    fresh: Visit, sandbox: Sandbox, limiter: Limiter
+) -> None:
+    tenant, name = "cobalt-legal", "Cobalt Legal"
+    left = limiter.peek("file_uploads", tenant).remaining
+    assert left
+    used = limiter.check("file_uploads", tenant, cost=left).used  # all of it, and so among those shown
+    sign_in(fresh, sandbox, "ada", f"{ADDRESS}?face=Live")
+    page = fresh.page
+    chooser = page.get_by_label("Reset a counter")
+    chooser.click()
+    chooser.press_sequentially(name, delay=20)
+    page.get_by_role("option", name=f"{name} · file_uploads").click()
+    page.get_by_role("button", name="Reset", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(f"has used {used:,} of a limit of {used:,}")
+    go = dialog.get_by_role("button", name="Reset the counter")
+    go.click()
+    expect(dialog).to_contain_text("A reason is asked for")
+    assert limiter.peek("file_uploads", tenant).used == used, "nothing without a reason"
+    reason = dialog.get_by_label("Reason")
+    reason.click()
+    reason.press_sequentially("counted twice by mistake", delay=20)
+    go.click()
+    poll(lambda: limiter.peek("file_uploads", tenant).used == 0, seconds=10)
+    expect(page.get_by_text(f"{used:,} used forgotten")).to_be_visible()
+    show(page, "History")
+    expect(page.get_by_text("counted twice by mistake").first).to_be_visible()
 
 
 def test_a_product_manager_reads_everything_edits_nothing_and_is_told_why(fresh: Visit, sandbox: Sandbox) -> None:
@@ -90,7 +130,7 @@ def test_a_product_manager_reads_everything_edits_nothing_and_is_told_why(fresh:
         ("Live", "Decisions per minute"),
         ("History", "recorded with its reason"),
     ):
-        page.get_by_role("radio", name=face).or_(page.get_by_role("button", name=face, exact=True)).first.click()
+        show(page, face)
         # Once somebody has changed something, the history is paged; before, it says what will stand there.
         expect(page.get_by_text(words).or_(page.get_by_role("button", name="Older")).first).to_be_visible()
         assert page.get_by_role("button", name="Review changes").count() == 0

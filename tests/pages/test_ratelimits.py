@@ -333,8 +333,10 @@ def test_typing_waits_while_another_face_is_looked_at(
     # Typed over what was kept: the last word counts; a second journey keeps that too.
     if face == "Policies":
         app.session_state["rl_policies_1"] = {
-            "edited_rows": {0: {"window": "2 hours"}}, "added_rows": [{"key": "exports", "limit": "9"}], "deleted_rows": [1],
-        }  # fmt: skip
+            "edited_rows": {0: {"window": "2 hours"}},
+            "added_rows": [{"key": "exports", "limit": "9"}],
+            "deleted_rows": [1],
+        }
         app.run()
         app.button_group(key="face").set_value("Tiers").run()
         app.button_group(key="face").set_value(face).run()
