@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import text
 from temporalio.client import Client
 
 from benchmarks.table import Row
@@ -38,8 +37,6 @@ def run() -> list[Row]:
         platform = Platform(Settings())
         stack.callback(platform.close)
         database.migrate(platform.settings.database_url.get_secret_value())
-        with platform.database.session() as session:
-            session.execute(text("INSERT INTO tiers (code, name, rank) VALUES ('team', 'Team', 20)"))
         one = _measure(platform, folder, workers=1)
         two = _measure(platform, folder, workers=2)
         whole = sum(SYSTEMS["lago"].present(platform, f"with-{n}-{i}") for n in (1, 2) for i in range(TENANTS))
