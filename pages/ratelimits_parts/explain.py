@@ -84,7 +84,7 @@ def _item(link: Link) -> str:
     p = link.policy
     scope = p.target.scope
     name = "" if scope is Scope.GLOBAL else f" {state.text(link.name)}"
-    until = f" until {p.expires_at:%Y-%m-%d %H:%M} UTC" if p.expires_at else ""
+    until = f" until {state.moment(p.expires_at)}" if p.expires_at else ""
     by = f"set by {state.text(p.updated_by)}" if p.updated_by else "set from the start"
     why = f" · “{state.text(p.reason)}”" if p.reason else ""
     verdict = state.text(link.sentence.rpartition(": ")[2])

@@ -52,7 +52,7 @@ def _base(hours: float | None) -> dict[str, Any]:
         end = _millis(now)
         axis |= {"min": end - int(hours * 3_600_000), "max": end}
     return {
-        "useUTC": True,
+        "useUTC": False,  # the axis is in the viewer's zone
         "animation": False,
         "grid": {"left": 8, "right": 26, "top": 10, "bottom": 4, "containLabel": True},
         "tooltip": {"trigger": "axis", "confine": True, "axisPointer": {"type": "line"}},

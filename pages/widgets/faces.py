@@ -39,7 +39,7 @@ def trouble(now: ServiceNow) -> None:
     if told.paused_until is not None:
         lines.append(
             ":material/pause_circle: It failed several times in a row; it is asked again at "
-            f"{told.paused_until:%H:%M:%S} UTC."
+            f"{state.moment(told.paused_until)}."
         )
     if lines:
         st.markdown("  \n".join(lines))

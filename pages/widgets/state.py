@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from functools import cache
 from html import escape
+from zoneinfo import ZoneInfo
+
+import streamlit as st
 
 from adapters.core import Metric, State, Unit, utcnow
 
@@ -113,9 +117,23 @@ def since(at: datetime | None) -> str:
     return "–" if at is None else span((utcnow() - at).total_seconds())
 
 
+def zone() -> tzinfo:
+    """The viewer's time zone as the browser tells it; UTC where there is none, or none known here."""
+    name = st.context.timezone
+    return _zone(name) if name else UTC
+
+
+@cache
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        return UTC
+
+
 def moment(at: datetime | None) -> str:
-    """A moment in UTC to the second, for tables and tooltips; a dash when there is none."""
-    return "–" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    """A moment to the second in the viewer's zone, which it names; a dash when there is none."""
+    return "–" if at is None else f"{at.astimezone(zone()):%Y-%m-%d %H:%M:%S %Z}"
 
 
 _ACRONYMS = {"api": "API", "llm": "LLM", "gb": "GB", "mb": "MB", "url": "URL", "id": "ID"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,6 +56,18 @@ def test_since_knows_what_nobody_knows() -> None:
     assert state.since(None) == "–"
     assert state.since(utcnow() - timedelta(minutes=12)) == "12 min"
     assert state.moment(None) == "–"
+
+
+def test_a_moment_is_written_in_the_viewers_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = datetime(2026, 7, 1, 22, 30, 5, tzinfo=UTC)
+    assert state.moment(at) == "2026-07-01 22:30:05 UTC"
+    for name, written in (
+        ("Europe/Berlin", "2026-07-02 00:30:05 CEST"),
+        ("Mars/Olympus", "2026-07-01 22:30:05 UTC"),
+        ("../etc/passwd", "2026-07-01 22:30:05 UTC"),
+    ):
+        monkeypatch.setattr(state.st, "context", SimpleNamespace(timezone=name))
+        assert state.moment(at) == written
 
 
 @pytest.mark.parametrize("present", State)
