@@ -1,0 +1,128 @@
+"""The Tenants page: adding one, following it, sending it away and keeping it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+from streamlit.testing.v1 import AppTest
+
+from operations import tenant_lifecycle
+from operations.platform import Platform
+from sandbox.inprocess import Services
+from tests.pages.driver import opened, signed_in, texts
+from tests.support import poll
+from tests.support_tenants import TIER, at_work, make_tier, row
+
+pytestmark = pytest.mark.engines
+
+
+@pytest.fixture
+def queue(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> str:
+    make_tier(platform)
+    name = f"tenants-page-{uuid.uuid4()}"
+    monkeypatch.setattr(tenant_lifecycle, "TASK_QUEUE", name)
+    return name
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    yield f"page-{uuid.uuid4().hex[:8]}"
+
+
+def click(app: AppTest, label: str) -> AppTest:
+    next(button for button in app.button if button.label == label).click()
+    return app.run()
+
+
+def click_inside(app: AppTest, what: str, label: str) -> AppTest:
+    """Press a button of an open dialog: a browser runs the dialog alone, here the page opens it again."""
+    app.session_state["_tenants_leaving"].what = what
+    return click(app, label)
+
+
+def type_in(app: AppTest, **values: str) -> None:
+    for key, value in values.items():
+        next(box for box in app.text_input if box.key == f"tenants_{key}").set_value(value)
+
+
+def test_a_tenant_is_added_and_followed(
+    platform: Platform, standins: Services, temporal_address: str, queue: str, name: str
+) -> None:
+    app = opened("tenants", signed_in(platform, "infra_admin"))
+    app = click(app, "Add tenant")
+    app.selectbox(key="tenants_new_tier").set_value(TIER)
+    type_in(app, new_id="No Good", new_name="Acme", new_email="boss@acme.example", new_reason="a customer")
+    app = click(app, "Make the tenant")
+    assert "cannot be an id" in texts(app)
+    assert next(box for box in app.text_input if box.key == "tenants_new_name").value == "Acme"  # typing is kept
+
+    type_in(app, new_id=name)
+    standins.fault("temporal", "refuse")
+    app = click(app, "Make the tenant")
+    assert "No connection to Temporal." in texts(app)
+    assert row(platform, name) is None
+    standins.fault("temporal", None)
+
+    app = click(app, "Make the tenant")
+    assert not app.exception
+    assert f"Making {name}" in texts(app).replace("\\", "")
+    with at_work(platform, temporal_address, queue):
+
+        def done() -> bool:
+            app.run()
+            assert not app.exception
+            return "Acme is ready for use." in str([bar.text for bar in app.get("progress")])
+
+        poll(done, 20)
+    said = texts(app)
+    assert "Lago customer and subscription" in said
+    assert f"face_temporal=Executions&amp;run=tenant-provisioning%2F{name}" in said
+    assert row(platform, name)["status"] == "active"
+
+
+def test_a_tenant_is_sent_away_and_kept(platform: Platform, temporal_address: str, queue: str, name: str) -> None:
+    with platform.database.session() as session:
+        session.execute(
+            text("INSERT INTO tenants (id, name, tier_code) VALUES (:id, 'Acme', :tier)"), {"id": name, "tier": TIER}
+        )
+    app = opened("tenants", signed_in(platform, "infra_admin"), {"tenant": name})
+    app = click(app, "Offboard…")
+    type_in(app, off_reason="contract ended", off_typed="another")
+    app = click_inside(app, "offboard", "Offboard")
+    assert "What was typed is not" in texts(app)
+    type_in(app, off_typed=name)
+    with at_work(platform, temporal_address, queue):
+        app = click_inside(app, "offboard", "Offboard")
+        assert not app.exception
+        poll(lambda: row(platform, name)["status"] == "offboarding", 20)
+
+        def waits() -> bool:
+            app.run()
+            return "Removed from" in texts(app) and "Waits until" in str([bar.text for bar in app.get("progress")])
+
+        poll(waits, 20)
+        app = click(app, "Keep the tenant")
+        type_in(app, keep_reason="they stay")
+        app = click_inside(app, "keep", "Keep it")
+        assert not app.exception
+        poll(lambda: row(platform, name)["status"] == "active", 20)
+        app.run()
+        assert "Removed from" not in texts(app)
+
+
+def test_who_may_not_change_tenants_sees_no_way_to(platform: Platform, name: str) -> None:
+    make_tier(platform)
+    with platform.database.session() as session:
+        session.execute(
+            text("INSERT INTO tenants (id, name, tier_code) VALUES (:id, 'Acme', :tier)"), {"id": name, "tier": TIER}
+        )
+    sid = signed_in(platform, "analyst")
+    for query in ({}, {"tenant": name}, {"new": "1"}):
+        app = opened("tenants", sid, query)
+        assert not app.exception
+        labels = {button.label for button in app.button}
+        assert not labels & {"Add tenant", "Offboard…", "Make the tenant"}
+    assert "You may not add tenants" in texts(app)
