@@ -2,7 +2,17 @@
 
 import streamlit as st
 
-from pages.temporal_parts import common, connection, executions, queues, schedules, settings, workers, workflows
+from pages.temporal_parts import (
+    common,
+    connection,
+    executions,
+    monitor,
+    queues,
+    schedules,
+    settings,
+    workers,
+    workflows,
+)
 from pages.widgets.page import service_page
 from pages.widgets.template import View, service
 
@@ -12,7 +22,7 @@ FACES = {"Executions": executions.draw, "Schedules": schedules.draw, "Workers": 
 
 def render() -> None:
     """Draw the page."""
-    service(PAGE, status=_status, limits=queues.draw, more=FACES)
+    service(PAGE, status=_status, monitor=monitor.draw, limits=queues.draw, more=FACES)
 
 
 def _status(view: View) -> None:
