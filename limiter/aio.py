@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from limiter import keys
+from limiter.aio_wire import prepare, wire
 from limiter.core import Core, Prepared, check_cost, parse_reply
 from limiter.model import Decision, OnFailure
-from limiter.scripts import DECIDE, FETCH, Script
+from limiter.scripts import DECIDE, FETCH
 from limiter.store import POLL_SECONDS, versions_of
 from limiter.sync import PAUSE_SECONDS
 from limiter.table import MOST_CHANGES, Fetched, Table, text
-from limiter.wire import IDLE_CONNECTIONS, bounded_kwargs, pack
+from limiter.wire import bounded_kwargs, pack
 
 
 class AsyncLimiter:
@@ -30,7 +30,7 @@ class AsyncLimiter:
 
     def __init__(
         self,
-        redis: Redis,
+        redis: Redis | RedisCluster,
         *,
         timeout: float = 0.1,
         unloaded: OnFailure = OnFailure.ALLOW,
@@ -39,9 +39,12 @@ class AsyncLimiter:
         self.timeout = timeout
         self.table = Table()
         self.core = Core(self.table, clock=clock, unloaded=unloaded)
-        self._redis = redis
-        self._idle: deque[Any] = deque()
-        self._side: Any = None
+        self._redis: Any = redis
+        self._cluster = isinstance(redis, RedisCluster)
+        if self._cluster and not hasattr(redis, "pubsub"):
+            raise TypeError("this redis-py cannot subscribe at a cluster under asyncio; a newer one can")
+        self.wire = wire(redis, timeout)
+        self._side: Any = redis if self._cluster else None
         self._task: asyncio.Task[None] | None = None
         self.connected = asyncio.Event()
 
@@ -74,9 +77,8 @@ class AsyncLimiter:
             while not self._task.done():
                 self._task.cancel()
                 await asyncio.wait({self._task}, timeout=0.2)
-        while self._idle:
-            await self._idle.pop().disconnect(nowait=True)
-        if self._side is not None:
+        await self.wire.close()
+        if self._side is not None and not self._cluster:
             await self._side.aclose()
 
     async def __aenter__(self) -> AsyncLimiter:
@@ -104,15 +106,14 @@ class AsyncLimiter:
                 return core.without_redis(key, asked, cost, None)
             minute = int(now) // 60
             if asked.minute != minute or asked.head is None:
-                parts = ["EVALSHA", DECIDE.sha, str(DECIDE.keys), *asked.names(minute), *asked.args]
-                asked.head = b"*%d\r\n" % (len(parts) + 3) + b"".join(pack(part) for part in parts)
+                asked.head = prepare(DECIDE, asked.names(minute), asked.args, 3)
                 asked.minute = minute
             at = "" if core.clock is None else f"{now * 1000:.0f}"
-            request = asked.head + pack(str(cost)) + pack(at) + pack("1" if peek else "")
+            tail = pack(str(cost)) + pack(at) + pack("1" if peek else "")
             try:
                 async with asyncio.timeout(max(deadline - time.monotonic(), 0.001)):
-                    reply = parse_reply(await self._run_script(DECIDE, request))
-            except (RedisError, OSError, ValueError) as error:  # TimeoutError is an OSError
+                    reply = parse_reply(await self.wire.run(DECIDE, asked.head, tail))
+            except (RedisError, RedisClusterException, OSError, ValueError) as error:  # TimeoutError is an OSError
                 core.paused_until = time.monotonic() + PAUSE_SECONDS
                 return core.without_redis(key, asked, cost, error)
             core.paused_until = 0.0
@@ -121,50 +122,12 @@ class AsyncLimiter:
             core.learn_clock(reply[4])
         return core.without_redis(key, asked, cost, TimeoutError("the clocks do not agree"))
 
-    async def _run_script(self, script: Script, request: bytes) -> bytes:
-        for attempt in (0, 1):
-            reused = bool(self._idle)
-            connection = self._idle.pop() if reused else self._connection()
-            kept = False
-            try:
-                if not reused:
-                    await connection.connect()
-                try:
-                    reply = await self._exchange(connection, [request])
-                except NoScriptError:
-                    load = connection.pack_command("SCRIPT", "LOAD", script.text)
-                    await self._exchange(connection, load)
-                    reply = await self._exchange(connection, [request])
-                kept = len(self._idle) < IDLE_CONNECTIONS
-                if kept:
-                    self._idle.append(connection)
-                return bytes(reply)
-            except (ReadOnlyError, RedisConnectionError):
-                while self._idle:
-                    await self._idle.pop().disconnect(nowait=True)
-                if attempt or not reused:
-                    raise
-            finally:
-                if not kept:
-                    await connection.disconnect(nowait=True)
-        raise RedisConnectionError("Redis could not be reached")
-
-    @staticmethod
-    async def _exchange(connection: Any, request: list[bytes]) -> Any:
-        await connection.send_packed_command(request, check_health=False)
-        return await connection.read_response(disable_decoding=True)
-
-    def _connection(self) -> Any:
-        pool = self._redis.connection_pool
-        kwargs = {**bounded_kwargs(self._redis, self.timeout), "retry": Retry(NoBackoff(), 0)}
-        return pool.connection_class(**kwargs)
-
     async def _run(self) -> None:
         pause = 0.05
         while True:
             try:
                 await self._listen()
-            except (RedisError, OSError, ValueError):
+            except (RedisError, RedisClusterException, OSError, ValueError):
                 self.connected.clear()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
@@ -173,10 +136,11 @@ class AsyncLimiter:
         if self._side is None:
             from redis.asyncio import ConnectionPool
 
+            pool = self._redis.connection_pool
             kwargs = {**bounded_kwargs(self._redis, 1.0), "retry": Retry(NoBackoff(), 0)}
-            self._side = Redis(
-                connection_pool=ConnectionPool(connection_class=self._redis.connection_pool.connection_class, **kwargs)
-            )
+            self._side = Redis(connection_pool=ConnectionPool(connection_class=pool.connection_class, **kwargs))
+        if self._cluster:
+            await self._side.initialize()
         async with self._side.pubsub() as pubsub:
             await pubsub.subscribe(keys.CHANGES, keys.CHANNEL)
             followed: set[str] = set()

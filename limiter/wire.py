@@ -38,7 +38,12 @@ def pack(part: str | bytes) -> bytes:
 
 def bounded_kwargs(redis: Any, timeout: float) -> dict[str, Any]:
     """The connection arguments of a client, with our timeouts, no retries and RESP2."""
-    kwargs = dict(redis.connection_pool.connection_kwargs)
+    return bounded(redis.connection_pool.connection_kwargs, timeout)
+
+
+def bounded(connection_kwargs: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Connection arguments with our timeouts, no retries and RESP2."""
+    kwargs = dict(connection_kwargs)
     for name in ("maint_notifications_config", "maint_notifications_pool_handler", "event_dispatcher"):
         kwargs.pop(name, None)
     kwargs.update(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
 from redis.retry import Retry
 
 from limiter import LeasedLimiter, Limiter, keys, publish
+from limiter.aio import AsyncLimiter
 from sandbox.engines import Valkey
 from sandbox.processes import free_port
 from tests.support import poll, start_engine
@@ -132,3 +135,55 @@ def test_decisions_over_all_slots_and_a_node_lost(nodes: list[Valkey], cluster: 
         lost.start()
         poll(lambda: not limiter.peek(KEY, mine[0]).degraded, 20)
         poll(lambda: not limiter.peek(KEY, others[0]).degraded, 20)
+
+
+def test_under_asyncio_too(nodes: list[Valkey], cluster: RedisCluster) -> None:
+    base = {"limit": 5, "window_seconds": 86400, "policy": "HARD", "on_redis_failure": "deny"}
+    publish.apply(cluster, KEY, 1, base=base)
+    tenants = [f"t{number}" for number in range(30)]
+
+    async def until(true: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(20):
+            while not await true():
+                await asyncio.sleep(0.02)
+
+    async def run() -> None:
+        client = AsyncRedisCluster.from_url(nodes[0].url, socket_timeout=1.0, socket_connect_timeout=1.0)
+        async with AsyncLimiter(client, timeout=0.5) as limiter:
+            assert await limiter.wait_ready(10)
+            for who in tenants:
+                answers = await asyncio.gather(*(limiter.check(KEY, who) for _ in range(6)))
+                assert sorted(answer.allowed for answer in answers) == [False] + [True] * 5
+                assert not any(answer.degraded for answer in answers)
+            publish.apply(cluster, KEY, 2, base={**base, "limit": 9})
+
+            async def nine() -> bool:
+                return (await limiter.peek(KEY, "t1")).limit == 9
+
+            await until(nine)
+            for engine in nodes:
+                with redis.Redis.from_url(engine.url) as direct:
+                    direct.script_flush()
+                    direct.execute_command("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "yes")
+            answers = [await limiter.check(KEY, who) for who in tenants]
+            assert all(answer.allowed and not answer.degraded for answer in answers)
+            lost = next(engine for engine in nodes if engine.port == owner(cluster, "t0"))
+            others = [who for who in tenants if owner(cluster, who) != lost.port]
+            lost.kill()
+            started = time.monotonic()
+            gone = await limiter.check(KEY, "t0")
+            assert (gone.allowed, gone.degraded) == (False, True)
+            assert time.monotonic() - started < 1.5
+
+            async def others_go_on() -> bool:
+                return not (await limiter.peek(KEY, others[0])).degraded
+
+            async def back() -> bool:
+                return not (await limiter.peek(KEY, "t0")).degraded
+
+            await until(others_go_on)
+            lost.start()
+            await until(back)
+        await client.aclose()
+
+    asyncio.run(run())
