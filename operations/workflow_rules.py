@@ -10,11 +10,14 @@ from datetime import timedelta
 from typing import Any
 
 from operations.change import FieldError, Invalid
+from operations.workflow_catalogue import OFFBOARDING
 
 DEFAULT = "default"
 """The row that says every field, inherited by all types."""
 TYPE = "type"
 
+NO_PLACE = frozenset({OFFBOARDING})
+"""Types whose runs wait for weeks for people: they take no place, so their maximum has no effect."""
 TYPE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/ -]{0,199}")
 TYPE_RANGE = "a letter or digit first, then letters, digits, spaces and _ . : / -, at most 200"
 

@@ -26,13 +26,10 @@ from temporalio.worker import (
 from temporalio.workflow import ActivityCancellationType, ContinueAsNewError
 
 from operations.platform import Platform
-from operations.workflow_catalogue import OFFBOARDING
-from operations.workflow_rules import FALLBACK
+from operations.workflow_rules import FALLBACK, NO_PLACE
 from workflows.places import ADMITTED, BEGIN, LEAVE, Asking, Begun, Leaving, Places
 from workflows.store import Store
 
-NO_PLACE = frozenset({OFFBOARDING})
-"""Types whose runs wait for weeks for people: they take no place, so their maximum has no effect."""
 PATCH = "workflow-settings"
 ASK_AGAIN = timedelta(minutes=15)
 """A waiting run asks again after this, in case its number in the queue was lost."""

@@ -7,7 +7,7 @@ import streamlit as st
 from adapters.core import AdapterError
 from operations import workflow_held, workflow_settings
 from operations.workflow_held import HeldBy
-from operations.workflow_rules import DEFAULT, FIELDS
+from operations.workflow_rules import DEFAULT, FIELDS, NO_PLACE
 from operations.workflow_settings import Row
 from pages.widgets import session, state, table
 
@@ -32,7 +32,7 @@ def draw() -> None:
         table.empty("No worker has spoken in the last 15 seconds", "A worker says what it holds as soon as it runs.")
         return
     table.draw(
-        ("Worker", "Task queue", "From", "Type", "Timeout", "Attempts", "Multiplier", "Max concurrent", "Newest?"),
+        ("Worker", "Task queue", "From", "Type", "Timeout", "Attempts", "Multiplier", "Max concurrent", "Up to date"),
         [cells for one in found for cells in _worker(one, rows)],
         right=(4, 5, 6, 7),
         quiet=(1, 2),
@@ -59,7 +59,7 @@ def _worker(one: HeldBy, rows: dict[str, Row]) -> list[tuple[str, ...]]:
                 f"{held.timeout_seconds:,} s",
                 str(held.retry_attempts),
                 f"{held.backoff_multiplier:g}",
-                f"{held.max_concurrent:,}",
+                "any number" if name in NO_PLACE else f"{held.max_concurrent:,}",
                 _newest(one, name, rows),
             )
         )

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from operations import change, workflow_rules, workflow_settings
-from operations.change import FieldError
+from operations.change import FieldError, StoreUnavailable
 from operations.workflow_rules import DEFAULT
 from operations.workflow_settings import Edit, Row
 from pages.widgets import forms, state
@@ -24,6 +24,10 @@ NAMES = {
 }
 
 
+Typing = dict[str, dict[str, Any]]
+"""Type to field to the value typed."""
+
+
 @dataclass(slots=True)
 class Draft:
     """What somebody is about to change; one per browser session."""
@@ -34,15 +38,23 @@ class Draft:
     """The snapshot under the form, the defaults first. It stands still while somebody types."""
     seen: dict[str, int] = field(default_factory=dict)
     """Versions shown to the person, newer ones once a conflict has shown them."""
+    kept: Typing = field(default_factory=dict)
+    """What was typed before the form was last left, and is drawn into it."""
+    live: Typing = field(default_factory=dict)
+    """What was typed since."""
     edits: list[Edit] = field(default_factory=list)
     errors: list[FieldError] = field(default_factory=list)
     stored: dict[str, Row] = field(default_factory=dict)
     """What is stored, as of the review."""
 
+    def typed(self) -> Typing:
+        """All that is typed and not saved."""
+        return {name: {**self.kept.get(name, {}), **self.live.get(name, {})} for name in {**self.kept, **self.live}}
+
     def reset(self) -> None:
         """Forget the typing and take a new snapshot."""
         self.generation += 1
-        self.rows, self.seen = None, {}
+        self.rows, self.seen, self.kept, self.live = None, {}, {}, {}
         self.drop()
 
     def drop(self) -> None:
@@ -84,6 +96,15 @@ def errors(found: Iterable[FieldError]) -> None:
     ]
     if lines:
         st.error("Nothing was saved.\n\n" + "\n".join(lines[:20]), icon=":material/error:")
+
+
+def away(error: StoreUnavailable) -> None:
+    """Say that PostgreSQL is away."""
+    st.error(
+        f"The settings cannot be read or changed now. {state.plain(error.sentence)} {state.plain(error.advice)} "
+        "Workers go on with what they hold.",
+        icon=":material/database_off:",
+    )
 
 
 def begin(view: View, made: Draft, edits: Sequence[Edit]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import uuid
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from temporalio.client import Client, WorkflowFailureError
 
 from operations import workflow_settings
 from operations.access import SYSTEM
@@ -13,6 +16,7 @@ from operations.platform import Platform
 from operations.workflow_settings import Edit
 from sandbox.inprocess import Services
 from tests.pages.driver import opened, signed_in, texts
+from tests.support_workflows import Failing, Seen, working
 
 pytestmark = pytest.mark.engines
 FACE = {"face_temporal": "Settings"}
@@ -29,11 +33,7 @@ def press(app: AppTest, label: str) -> AppTest:
     return button.click().run()
 
 
-def rows_of(platform: Platform) -> list[str]:
-    return [row.type for row in workflow_settings.listing(platform, SYSTEM)][1:]
-
-
-def edit(app: AppTest, platform: Platform, type_: str, **cells: Any) -> None:
+def edit(app: AppTest, type_: str, **cells: Any) -> None:
     """Type into the grid."""
     index = [row.type for row in app.session_state["_ws_draft"].rows][1:].index(type_)
     state = {"edited_rows": {index: cells}, "added_rows": [], "deleted_rows": []}
@@ -42,7 +42,7 @@ def edit(app: AppTest, platform: Platform, type_: str, **cells: Any) -> None:
 
 def test_a_change_is_reviewed_saved_and_taken_back(platform: Platform) -> None:
     app = settings(platform)
-    edit(app, platform, "usage-sync", retry_attempts=5)
+    edit(app, "usage-sync", retry_attempts=5)
     next(one for one in app.number_input if one.label == "Max concurrent").set_value(40)
     press(app, "Review changes")
     said = texts(app)
@@ -60,9 +60,34 @@ def test_a_change_is_reviewed_saved_and_taken_back(platform: Platform) -> None:
     assert not app.exception
 
 
+def test_three_attempts_made_five_in_the_grid_are_five_on_a_running_worker(
+    platform: Platform, temporal_address: str
+) -> None:
+    workflow_settings.save(platform, SYSTEM, [Edit("test-failing", {"backoff_multiplier": 1.0})], reason="quicker")
+    assert workflow_settings.effective(platform, "test-failing").retry_attempts == 3
+
+    def change() -> None:
+        app = settings(platform)
+        edit(app, "test-failing", retry_attempts=5)
+        press(app, "Review changes")
+        next(one for one in app.text_input if one.label == "Reason").set_value("it fails often")
+        press(app, "Save 1 change")
+
+    async def work() -> None:
+        client, seen, queue = await Client.connect(temporal_address), Seen(), f"grid-{uuid.uuid4().hex[:8]}"
+        async with working(platform, client, queue, seen):
+            await asyncio.to_thread(change)
+            handle = await client.start_workflow(Failing.run, id=queue, task_queue=queue)
+            with pytest.raises(WorkflowFailureError):
+                await asyncio.wait_for(handle.result(), 30)
+            assert seen.calls[queue] == 5
+
+    asyncio.run(work())
+
+
 def test_bad_values_are_named_with_their_range_and_typing_is_kept(platform: Platform) -> None:
     app = settings(platform)
-    edit(app, platform, "usage-sync", timeout_seconds=0, retry_attempts=101)
+    edit(app, "usage-sync", timeout_seconds=0, retry_attempts=101)
     press(app, "Review changes")
     said = texts(app)
     assert "usage-sync\\: timeout" in said and "365 days" in said
@@ -74,7 +99,7 @@ def test_bad_values_are_named_with_their_range_and_typing_is_kept(platform: Plat
 def test_a_conflict_shows_both_values_and_keeps_the_typing(platform: Platform) -> None:
     app = settings(platform)
     workflow_settings.save(platform, SYSTEM, [Edit("usage-sync", {"retry_attempts": 7})], reason="faster")
-    edit(app, platform, "usage-sync", retry_attempts=5)
+    edit(app, "usage-sync", retry_attempts=5)
     press(app, "Review changes")
     assert "| usage-sync | attempts | 7 | 5 |" in texts(app)
     next(one for one in app.text_input if one.label == "Reason").set_value("mine")
@@ -85,7 +110,7 @@ def test_a_conflict_shows_both_values_and_keeps_the_typing(platform: Platform) -
 def test_redis_away_is_said_and_the_change_waits(platform: Platform, standins: Services) -> None:
     app = settings(platform)
     standins.fault("redis", "refuse")
-    edit(app, platform, "usage-sync", retry_attempts=5)
+    edit(app, "usage-sync", retry_attempts=5)
     press(app, "Review changes")
     next(one for one in app.text_input if one.label == "Reason").set_value("mine")
     press(app, "Save 1 change")
@@ -99,10 +124,33 @@ def test_readers_see_everything_and_are_told_why_they_change_nothing(platform: P
     assert not [one for one in app.button if one.label in ("Review changes", "Revert")]
 
 
+def test_typing_stays_while_another_face_is_looked_at(platform: Platform) -> None:
+    app = settings(platform)
+    edit(app, "usage-sync", retry_attempts=5)
+    next(one for one in app.number_input if one.label == "Max concurrent").set_value(40)
+    app.run()
+    assert "Unsaved changes" in texts(app)
+    app.session_state["face_temporal"] = "Configure"
+    app.run()
+    app.session_state["face_temporal"] = "Settings"
+    app.run()
+    assert not app.exception
+    press(app, "Review changes")
+    said = texts(app)
+    assert "attempts <del>3 (default)</del> → <b>5</b>" in said
+    assert "max concurrent <del>100</del> → <b>40</b>" in said
+    press(app, "Discard")
+    assert "Unsaved changes" not in texts(app)
+
+
 def test_postgresql_away_is_a_sentence(platform: Platform, standins: Services) -> None:
     sid = signed_in(platform, "infra_admin")
     app = opened("temporal", sid, FACE)
-    edit(app, platform, "usage-sync", retry_attempts=5)
+    edit(app, "usage-sync", retry_attempts=5)
     standins.fault("postgresql", "refuse")
-    app.run()
+    press(app, "Review changes")
     assert not app.exception
+    assert "PostgreSQL" in texts(app)
+    standins.fault("postgresql", None)
+    press(app, "Review changes")
+    assert "<b>5</b>" in texts(app)
