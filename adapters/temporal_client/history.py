@@ -127,7 +127,7 @@ def made(told: DescribeWorkflowExecutionResponse, events: Sequence[HistoryEvent]
     """The detail from the server's two answers."""
     info = told.workflow_execution_info
     pending = tuple(_pending(one) for one in told.pending_activities[:200])
-    steps = _present(stepping.build(events), pending, skipped)
+    steps = _present(stepping.build(events), pending, skipped, when(info.close_time))
     first: Any = stepping.attributes(events[0]) if events else None
     last = events[-1] if events else None
     end: Any = stepping.attributes(last) if last is not None else None
@@ -157,7 +157,7 @@ def made(told: DescribeWorkflowExecutionResponse, events: Sequence[HistoryEvent]
     )
 
 
-def _present(steps: list[Step], pending: Sequence[Pending], skipped: int) -> list[Step]:
+def _present(steps: list[Step], pending: Sequence[Pending], skipped: int, closed: datetime | None) -> list[Step]:
     """Steps with what the server knows of those under way: their attempt and last failure are not in the history."""
     open_now = {one.id: one for one in pending}
 
@@ -169,6 +169,8 @@ def _present(steps: list[Step], pending: Sequence[Pending], skipped: int) -> lis
             if found is not None:
                 state = stepping.RUNNING if found.state in ("running", "being canceled") else stepping.WAITING
                 return replace(step, state=state, attempts=max(1, found.attempt), failure=found.failure)
+        if closed is not None and not skipped:
+            return replace(step, state=stepping.CANCELED, ended_at=closed)  # it ended with its execution
         # Its end may stand in the part that was not read: better unknown than "running".
         return replace(step, state=stepping.UNKNOWN) if skipped else step
 

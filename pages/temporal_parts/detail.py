@@ -57,11 +57,12 @@ def _body(view: View, workflow_id: str, run_id: str, drawn: str) -> None:
         # What can be done with it depends on how it is: the buttons outside of this part follow.
         st.rerun(scope="app")
     _head(of)
+    _masked(view)
     _progress(view, of)
     _outcome(of)
     detail_timeline.pending(of.pending)
     detail_timeline.draw(of)
-    _payloads(view, of)
+    _payloads(of)
 
 
 def _head(of: Detail) -> None:
@@ -155,14 +156,18 @@ def _chain(found: Failure) -> str:
     return "".join(parts)
 
 
-def _payloads(view: View, of: Detail) -> None:
-    st.markdown("#### Input and result")
+def _masked(view: View) -> None:
+    """Say what is masked, why, and whom to ask."""
     if not view.may(Permission.PAYLOADS_READ):
         roles = " or ".join(f"**{role.replace('_', ' ')}**" for role in roles_with(Permission.PAYLOADS_READ))
         st.markdown(
-            ":gray[:material/lock: What it was given, returned and failed with is masked: reading it needs the "
-            f"permission {Permission.PAYLOADS_READ}. Ask someone who is {roles}.]"
+            ":small[:gray[:material/lock: What it was given, returned and failed with is masked: reading it needs the "
+            f"permission {Permission.PAYLOADS_READ}. Ask someone who is {roles}.]]"
         )
+
+
+def _payloads(of: Detail) -> None:
+    st.markdown("#### Input and result")
     left, right = st.columns(2)
     with left:
         st.html(f"<div class='ph-x'><b>Input</b>{detail_timeline.values(of.input) or _none('no input')}</div>")

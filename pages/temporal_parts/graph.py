@@ -70,7 +70,7 @@ def html(steps: Sequence[Step]) -> str:
     nodes = "".join(_node(step, place[step.name], width) for step in steps if step.name in place)
     return (
         f"<div class='ph-graph'><div class='in' role='list' style='max-width:{width}px;height:{height}px;"
-        f"min-width:{min(width, 140 * (across if down else len(ranks)))}px'>"
+        f"min-width:{min(width, 112 * (across if down else len(ranks)))}px'>"
         f"<img alt='' src='data:image/svg+xml,{quote(image)}'>{nodes}</div></div>"
     )
 

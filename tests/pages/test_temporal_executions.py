@@ -1,0 +1,150 @@
+"""The Executions face: who sees and may do what, in the list and in one execution."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from operations import health, workflow_detail, workflow_start
+from operations.access import SYSTEM
+from operations.platform import Platform
+from tests import support_executions
+from tests.pages.driver import opened, signed_in, texts
+from tests.support import poll
+
+pytestmark = pytest.mark.engines
+
+QUEUE = f"face-{os.getpid()}"
+FACE = {"face_temporal": "Executions"}
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def at_work(temporal_address: str) -> Iterator[None]:
+    with support_executions.worker(temporal_address, QUEUE):
+        yield
+    support_executions.BROKEN.clear()
+
+
+def begun(platform: Platform, kind: str, *, fails: bool = False, ends: bool = False) -> str:
+    """One that runs, or one that has ended."""
+    ident = f"face-{os.getpid()}-{next(_numbers)}"
+    if fails:
+        support_executions.BROKEN.add(f"{ident}.two")
+    workflow_start.start(
+        platform, SYSTEM, kind, given=f'["{ident}"]', workflow_id=ident, task_queue=QUEUE, reason="a test begins"
+    )
+
+    def there() -> bool:
+        of = workflow_detail.detail(platform, SYSTEM, ident)
+        return bool(of.points) and (of.execution.closed_at is not None or not (fails or ends))
+
+    poll(there)
+    return ident
+
+
+def page(platform: Platform, role: str, query: Mapping[str, str], *words: str) -> AppTest:
+    """The face, run until it says these words."""
+    health.refresh(platform, SYSTEM)
+    app = opened("temporal", signed_in(platform, role), {**FACE, **query})
+
+    def said() -> bool:
+        assert not app.exception
+        drawn = texts(app)
+        if all(word in drawn for word in words):
+            return True
+        app.run()
+        return False
+
+    poll(said, 20, what=f"{words} on the page")
+    return app
+
+
+def buttons(app: AppTest) -> set[str]:
+    return {str(button.key) for button in app.button}
+
+
+def test_an_admin_sees_all_of_a_failed_one_and_may_run_it_again(platform: Platform) -> None:
+    ident = begun(platform, "Chain", fails=True)
+    app = page(platform, "infra_admin", {"run": ident}, ident, "secret of", "Timeline", "The first step")
+    drawn = texts(app)
+    assert f"&quot;{ident}&quot;" in drawn, "the input"
+    assert "Broken" in drawn
+    assert {"ex_again", "ex_reset"} <= buttons(app)
+    assert "ex_terminate" not in buttons(app), "it has ended"
+    next(button for button in app.button if button.key == "ex_reset").click()
+    app.run()
+    assert not app.exception
+    points = next(box for box in app.selectbox if box.key == "ex_reset_point")
+    assert any("Before activity work" in option and "before it went wrong" in option for option in points.options)
+    assert any(box.label == f"Type {ident} to confirm" for box in app.text_input)
+
+
+def test_an_analyst_sees_the_same_masked_without_buttons_and_reads_whom_to_ask(platform: Platform) -> None:
+    ident = begun(platform, "Chain", fails=True)
+    app = page(platform, "analyst", {"run": ident}, ident, "Timeline", "Broken")
+    drawn = texts(app)
+    assert "secret" not in drawn
+    assert f"&quot;{ident}&quot;" not in drawn
+    assert workflow_detail.MASK in drawn
+    assert "needs the permission workflows:payloads" in drawn
+    assert "needs the permission workflows:operate" in drawn
+    assert "**infra admin**" in drawn
+    assert not buttons(app) & {"ex_signal", "ex_cancel", "ex_terminate", "ex_reset", "ex_again"}
+
+
+def test_a_running_one_is_ended_only_after_its_name_was_typed(platform: Platform) -> None:
+    ident = begun(platform, "Gate")
+    app = page(platform, "infra_admin", {"run": ident}, ident, "Runs for")
+    assert {"ex_signal", "ex_cancel", "ex_terminate"} <= buttons(app)
+    next(button for button in app.button if button.key == "ex_terminate").click()
+    app.run()
+    assert not app.exception
+    assert any(box.label == f"Type {ident} to confirm" for box in app.text_input)
+    assert workflow_detail.detail(platform, SYSTEM, ident).execution.status == "Running"
+
+
+def test_the_list_filters_by_the_address_and_leads_to_each(platform: Platform) -> None:
+    ident = begun(platform, "Chain", ends=True)
+    app = page(platform, "analyst", {"id": ident, "type": "Chain", "status": "Completed"}, ident, "1 match")
+    assert f"run={ident}" in texts(app)
+    assert "Starting, ending and resetting executions needs" in texts(app)
+    assert not buttons(app) & {"ex_start", "ex_batch"}
+    page(platform, "analyst", {"id": ident, "type": "Gate"}, "No executions match")
+
+
+def test_bad_filters_are_named_in_place_of_the_list(platform: Platform) -> None:
+    app = page(platform, "infra_admin", {"attribute": "Nowhere=x", "id": ""}, "Nowhere is no search attribute")
+    assert "attribute" in texts(app)
+    page(platform, "infra_admin", {"id": "back\\slash", "status": "Nope"}, "cannot be searched for", "not a status")
+    page(platform, "infra_admin", {"page": "???"}, "is not a page of this list")
+
+
+def test_one_that_does_not_exist_is_one_sentence(platform: Platform) -> None:
+    app = page(platform, "analyst", {"run": "<b>nobody</b>"}, "There is no execution &lt;b&gt;nobody&lt;/b&gt;.")
+    assert "Timeline" not in texts(app)
+
+
+def test_the_form_is_made_from_what_a_type_takes(platform: Platform) -> None:
+    app = page(platform, "infra_admin", {"type": "sleep-cycle"}, "No executions match")
+    next(button for button in app.button if button.key == "ex_start").click()
+    app.run()
+    assert not app.exception
+    assert "Brings SomaBrain into a sleep mode" in texts(app)
+    assert {box.label for box in app.number_input} == {"Ttl seconds", "Concurrency"}
+    assert next(box for box in app.text_input if box.label == "Target").help == "active, light, deep or freeze."
+    batch = next(button for button in app.button if button.key == "ex_batch")
+    assert not batch.disabled
+
+
+def test_own_progress_falls_back_to_the_timeline_when_no_worker_answers(platform: Platform) -> None:
+    done = workflow_start.start(platform, SYSTEM, "usage-sync", given={}, reason="a test begins")
+    app = page(
+        platform, "analyst", {"run": done.id, "run_id": done.run_id}, "Progress", "stands in the timeline below",
+        "No steps yet",
+    )  # fmt: skip
+    assert "No worker answers" in texts(app)
