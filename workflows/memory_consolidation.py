@@ -42,7 +42,10 @@ class MemoryConsolidation:
         """What came of it. Fails with "Invalid" that names the fields, or "AllFailed"."""
         with translated():
             somabrain_care.check_consolidation(given)
-        return await self._round.run(given.tenants, given.concurrency, "somabrain.consolidate")
+        return await self._round.run(
+            given.tenants, given.concurrency, "somabrain.consolidate",
+            lambda items: f"{items:,} replayed." if items else "Nothing to replay.",
+        )  # fmt: skip
 
     @workflow.query(name=QUERY)
     def progress(self) -> Progress:

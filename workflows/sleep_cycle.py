@@ -50,8 +50,9 @@ class SleepCycle:
         with translated():
             somabrain_care.check_sleep(given)
         return await self._round.run(
-            given.tenants, given.concurrency, "somabrain.sleep", [given.target, given.ttl_seconds]
-        )
+            given.tenants, given.concurrency, "somabrain.sleep", lambda _: f"{given.target.capitalize()}.",
+            [given.target, given.ttl_seconds],
+        )  # fmt: skip
 
     @workflow.query(name=QUERY)
     def progress(self) -> Progress:

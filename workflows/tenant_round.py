@@ -99,9 +99,12 @@ class Round:
         self.progress = Progress()
         self._result = PerTenant()
 
-    async def run(self, named: Sequence[str], concurrency: int, name: str, more: Sequence[Any] = ()) -> PerTenant:
+    async def run(
+        self, named: Sequence[str], concurrency: int, name: str, told: Callable[[int], str], more: Sequence[Any] = ()
+    ) -> PerTenant:
         """Care for the tenants ``named``, or all, with the activity ``name``, ``concurrency`` groups at a time.
 
+        ``told`` says what so many items done for one tenant are; ``more`` goes to the activity after its group.
         Raises ApplicationError "AllFailed" where not one could be cared for.
         """
         self.progress.sentence = "Looking up the tenants."
@@ -116,7 +119,10 @@ class Round:
         free = asyncio.Semaphore(concurrency)
         self._tell(len(charges))
         await asyncio.gather(
-            *(self._one(step, group, free, name, more) for step, group in zip(self.progress.steps, groups, strict=True))
+            *(
+                self._one(step, group, free, name, told, more)
+                for step, group in zip(self.progress.steps, groups, strict=True)
+            )
         )
         self._tell(len(charges))
         if self._result.failed and len(self._result.failed) == len(charges):
@@ -132,8 +138,9 @@ class Round:
         self.progress.sentence = ", ".join(parts) if parts[-1].endswith(".") else f"{', '.join(parts)}."
 
     async def _one(
-        self, step: Step, group: list[Charge], free: asyncio.Semaphore, name: str, more: Sequence[Any]
-    ) -> None:
+        self, step: Step, group: list[Charge], free: asyncio.Semaphore, name: str, told: Callable[[int], str],
+        more: Sequence[Any],
+    ) -> None:  # fmt: skip
         async with free:
             step.state, step.started_at = progress.RUNNING, workflow.now().isoformat()
             try:
@@ -147,7 +154,7 @@ class Round:
                     raise
                 outcome = _outcome(error, group)
             step.ended_at = workflow.now().isoformat()
-            step.state, step.detail = _judged(outcome, len(group))
+            step.state, step.detail = _judged(outcome, len(group), told)
             self._add(outcome)
 
     def _add(self, outcome: PerTenant) -> None:
@@ -165,11 +172,11 @@ def _outcome(error: ActivityError, group: list[Charge]) -> PerTenant:
     return PerTenant(failed={one.tenant: said(error) for one in group})
 
 
-def _judged(outcome: PerTenant, size: int) -> tuple[str, str]:
+def _judged(outcome: PerTenant, size: int, told: Callable[[int], str]) -> tuple[str, str]:
     """A step's state, and what came of it in words."""
     if outcome.failed:
         why = next(iter(outcome.failed.values()))
         return progress.FAILED, why if size == 1 else f"{len(outcome.failed):,} of {size:,} failed: {why}"
     if outcome.unsupported and not outcome.done:
         return progress.SKIPPED, outcome.unsupported[0]
-    return progress.DONE, f"{outcome.items:,} done." if size == 1 else f"{outcome.done:,} of {size:,} done."
+    return progress.DONE, told(outcome.items) if size == 1 else f"{outcome.done:,} of {size:,} done."

@@ -35,7 +35,8 @@ def draw(view: View, *kinds: str, title: str = "Latest runs") -> None:
     rows.sort(key=lambda one: one.started_at.timestamp() if one.started_at else 0.0, reverse=True)
     table.draw(("Started", "Workflow", "State", "Took"), [_row(one) for one in rows[:SHOWN]], quiet=(0,), right=(3,))
     links = " · ".join(common.anchor(_address(type=kind), f"All runs of {kind}") for kind in kinds)
-    st.html(f"<small>{links}</small>")
+    # In a table's clothes, so that links look as they do above.
+    st.html(f"<div class='ph-table'><small>{links}</small></div>")
 
 
 def _row(one: Execution) -> tuple[str, ...]:

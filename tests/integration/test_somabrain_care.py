@@ -190,7 +190,7 @@ def test_what_failed_or_is_stuck_is_replayed_for_whom_it_is(
     assert (result.done, result.items, result.failed) == (2, 6, {})
     replayed = {one["id"] for one in brain.brain.state["outbox"] if one["retries"] == 0}
     assert replayed == {1, 2, 3, 4, 5, 6}
-    assert [step.detail for step in told.steps] == ["6 done.", "0 done."]
+    assert [step.detail for step in told.steps] == ["6 replayed.", "Nothing to replay."]
 
 
 def test_many_tenants_share_steps_and_another_attempt_goes_on(
