@@ -138,8 +138,8 @@ def mails(platform: Platform, tenant: str) -> Sequence[str]:
 
 
 def run(work: Any) -> Any:
-    """Run a coroutine function, for at most half a minute."""
-    return asyncio.run(asyncio.wait_for(work(), 30))
+    """Run a coroutine function, for at most a minute and a half: only a machine that is overloaded needs that."""
+    return asyncio.run(asyncio.wait_for(work(), 90))
 
 
 @contextlib.contextmanager

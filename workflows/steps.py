@@ -99,7 +99,7 @@ class Steps:
                     continue
                 if not isinstance(problem, FailureError | asyncio.CancelledError):
                     raise problem  # a mistake of the program fails the task, not the run: it waits to be mended
-                if failure is None and (canceled is None or not is_cancelled_exception(problem)):
+                if failure is None and canceled is None:  # what fails after a cancel, fails because of it
                     failure = name, problem
             if failure is not None or canceled is not None:
                 for task in running.values():

@@ -13,14 +13,16 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
 from adapters.core import Denied, Rejected, Unexpected
-from operations import tenant_records
+from operations import tenant_records, workflow_settings
+from operations.access import SYSTEM
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS, Made, System, TenantSpec, silent
 from operations.workflow_catalogue import PROVISIONING, Provisioned, ProvisioningInput
-from operations.workflow_progress import COMPENSATED, DONE, QUERY, WAITING, Progress
+from operations.workflow_progress import COMPENSATED, COMPENSATING, DONE, QUERY, WAITING, Progress
 from sandbox.inprocess import Services
 from tests.support import poll
-from tests.support_tenants import TIER, mails, make_tier, row, run, where, working
+from tests.support_tenants import TIER, mails, make_tier, row, run, traces, where, working
+from workflows.interceptor import SettingsInterceptor
 
 pytestmark = pytest.mark.engines
 ACME = ProvisioningInput("acme-9", "Acme 9", TIER, "boss@acme.example")
@@ -273,3 +275,28 @@ def test_every_step_may_be_replayed_from_the_beginning(here: Platform, temporal_
             return done
 
     assert run(uncached).s3_prefix
+
+
+def test_out_of_time_everything_is_taken_back_however_long_that_takes(
+    here: Platform, standins: Services, temporal_address: str
+) -> None:
+    wish = workflow_settings.Edit(PROVISIONING, {"timeout_seconds": 2, "retry_attempts": 50})
+    workflow_settings.save(here, SYSTEM, [wish], reason="little patience")
+    standins.fault("s3", "refuse")
+
+    async def once() -> tuple[str, BaseException, Progress]:
+        settings = SettingsInterceptor(here)
+        more = {"interceptors": [settings], "more_activities": settings.activities}
+        async with working(here, temporal_address, **more) as (client, queue):
+            handle = await start(client, queue)
+            while (told := await handle.query(QUERY, result_type=Progress)).sentence != "Taking back what was begun.":
+                await asyncio.sleep(0.05)
+            assert states(told)["keycloak"] in (COMPENSATING, COMPENSATED)
+            await asyncio.to_thread(standins.fault, "s3", None)
+            return await ended(handle)
+
+    message, cause, told = run(once)
+    assert cause.type == "Timeout"
+    assert "2" in message
+    assert told.sentence == "Canceled. Whatever was made for the tenant has been removed again."
+    assert traces(here, "acme-9") == []
