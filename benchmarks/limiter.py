@@ -6,10 +6,10 @@ import multiprocessing
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import redis
 from cryptography.fernet import Fernet
@@ -19,6 +19,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from benchmarks.table import Row, milliseconds, quantile
 from limiter import LeasedLimiter, Limiter, publish
+from limiter.table import Fetched, Table
 from operations import database, ratelimit_wire, ratelimits
 from operations.access import SYSTEM
 from operations.platform import Platform
@@ -89,43 +90,65 @@ def throughput(url: str) -> list[Row]:
     ]
 
 
-def _listen(url: str, count: int, ready: Any, told: Any, stop: Any) -> None:
+def _listen(url: str, first: int, count: int, limits: Any, moments: Any, ready: Any, stop: Any) -> None:
     client = redis.Redis.from_url(url)
     limiters = [Limiter(client, timeout=5) for _ in range(count)]
+    for number, limiter in enumerate(limiters, first):
+        _note(limiter, number, limits, moments)
     for limiter in limiters:
         limiter.wait_ready(30)
-    tables = [limiter.store.table for limiter in limiters]
-    seen = [0] * count
     ready.put(True)
-    while not stop.is_set():
-        for number, table in enumerate(tables):
-            base = table.keys[KEY].base
-            limit = base.limit if base is not None else None
-            if limit is not None and limit != seen[number]:
-                seen[number] = limit
-                told.put((limit, time.monotonic()))
-        time.sleep(0.001)
+    stop.wait()
     for limiter in limiters:
         limiter.close()
+
+
+class _Noting(Table):
+    """A table that notes when a limit came into force: watching 200 of them would cost more than what they do."""
+
+    __slots__ = ()
+    notes: ClassVar[dict[int, Callable[[int], None]]] = {}
+    """What to call with a new limit, by the table's id."""
+
+    def apply(self, key: str, fetched: Fetched, everything: Iterable[tuple[str, str]] | None = None) -> None:
+        super().apply(key, fetched, everything)
+        if key == KEY and KEY in self.keys:
+            base = self.keys[KEY].base
+            if base is not None and base.limit is not None:
+                self.notes[id(self)](base.limit)
+
+
+def _note(limiter: Limiter, number: int, limits: Any, moments: Any) -> None:
+    def note(limit: int) -> None:
+        if limits[number] != limit:
+            moments[number] = time.monotonic()
+            limits[number] = limit
+
+    _Noting.notes[id(limiter.store.table)] = note
+    limiter.store.table.__class__ = _Noting
 
 
 @contextmanager
 def _listeners(url: str) -> Iterator[Callable[[int], list[float]]]:
     """LIMITERS limiters in PROCESSES processes; a function that tells when each of them obeyed a limit."""
     context = multiprocessing.get_context("fork")
-    ready, told, stop = context.Queue(), context.Queue(), context.Event()
+    ready, stop = context.Queue(), context.Event()
+    limits, moments = context.Array("q", LIMITERS, lock=False), context.Array("d", LIMITERS, lock=False)
     each = LIMITERS // PROCESSES
-    workers = [context.Process(target=_listen, args=(url, each, ready, told, stop)) for _ in range(PROCESSES)]
+    workers = [
+        context.Process(target=_listen, args=(url, number * each, each, limits, moments, ready, stop))
+        for number in range(PROCESSES)
+    ]
     for worker in workers:
         worker.start()
 
     def obeyed(limit: int) -> list[float]:
-        moments: list[float] = []
-        while len(moments) < LIMITERS:
-            found, at = told.get(timeout=30)
-            if found == limit:
-                moments.append(at)
-        return moments
+        end = time.monotonic() + 30
+        while any(found != limit for found in limits):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{sum(found != limit for found in limits)} limiters never obeyed")
+            time.sleep(0.005)
+        return list(moments)
 
     try:
         for _ in workers:

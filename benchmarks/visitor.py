@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 
@@ -9,6 +10,8 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 
+ANSWER_SECONDS = 30.0
+"""A page that says nothing for so long never will: better an end with a reason than a benchmark that hangs."""
 FINISHED = (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
 
 
@@ -65,8 +68,12 @@ class Visitor:
         messages = size = 0
         text: list[str] = []
         fragments: list[str] = []
+        kind: str | None = "nothing"
         while True:
-            raw = await self._socket.recv()
+            try:
+                raw = await asyncio.wait_for(self._socket.recv(), ANSWER_SECONDS)
+            except TimeoutError:
+                raise TimeoutError(f"/{page} was silent for {ANSWER_SECONDS:.0f} s; last came {kind}") from None
             assert isinstance(raw, bytes)
             messages += 1
             size += len(raw)
