@@ -43,6 +43,5 @@ def draw(view: View) -> None:
             "how long executions are kept after they ended",
         ),
     )
+    cached.failed(found, "the connection")
     listing.facts(facts)
-    if failed:
-        cached.failed(found, "the connection")

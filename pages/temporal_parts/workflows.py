@@ -100,7 +100,7 @@ def _controls(types: int) -> tuple[str, str]:
 
 def _told(found: Reading[Counted], ended: Reading[Ended], counted: Counted) -> None:
     """How fresh the numbers are, and which of them are not known."""
-    lines = [cached.age(found)]
+    lines = [] if found.error else [cached.age(found)]
     if ended.value is None and ended.error is None:
         lines.append(":small[:gray[Durations and failures are being read.]]")
     elif ended.error is not None and found.error is None:
@@ -113,7 +113,8 @@ def _told(found: Reading[Counted], ended: Reading[Ended], counted: Counted) -> N
         )
     if not counted.places_known:
         lines.append(":small[:gray[Who waits for a place is not known: the console's database does not answer.]]")
-    st.markdown(" ".join(lines))
+    if lines:
+        st.markdown(" ".join(lines))
 
 
 def _notes(types: int, counted: Counted, hours: int | None) -> None:
