@@ -36,7 +36,7 @@ class Said:
     """Why a run failed. ``message`` may hold what the workflow was given: it is for those who may see payloads."""
 
     kind: str
-    """Type of the innermost error, or what ended the run: "ValueError", "Timeout"."""
+    """Type of the error, or what ended the run: "ValueError", "Timeout"."""
     message: str
     step: str = ""
     """The activity or child workflow that failed; empty where the workflow itself did."""
@@ -169,13 +169,15 @@ def said_by(event: HistoryEvent) -> Said | None:
 
 
 def said_of(failure: Failure) -> Said:
-    """The innermost cause of a failure, which says most, and the outermost step that met it."""
+    """What failed and how: the first error in the chain that is more than "a step failed", and that step."""
     step = ""
     for _ in range(DEPTH):
-        if not step and failure.HasField("activity_failure_info"):
-            step = failure.activity_failure_info.activity_type.name
-        elif not step and failure.HasField("child_workflow_execution_failure_info"):
-            step = failure.child_workflow_execution_failure_info.workflow_type.name
+        if failure.HasField("activity_failure_info"):
+            step = step or failure.activity_failure_info.activity_type.name
+        elif failure.HasField("child_workflow_execution_failure_info"):
+            step = step or failure.child_workflow_execution_failure_info.workflow_type.name
+        else:
+            break
         if not failure.HasField("cause"):
             break
         failure = failure.cause

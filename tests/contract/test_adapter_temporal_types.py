@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from temporalio import workflow
-from temporalio.api.failure.v1 import Failure, TimeoutFailureInfo
+from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure, TimeoutFailureInfo
 from temporalio.api.workflowservice.v1 import CountWorkflowExecutionsResponse, ListWorkflowExecutionsResponse
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -161,7 +161,14 @@ def test_nothing_is_asked_twice_and_what_is_not_reached_in_time_comes_later() ->
     assert set(asked) == {"b"}, "only of b has more ended"
 
 
-def test_causes_are_followed_to_the_innermost() -> None:
+def test_steps_are_looked_through_and_errors_speak_for_their_causes() -> None:
+    late = Failure(message="It ran longer than 5 min.", application_failure_info=ApplicationFailureInfo(type="Timeout"))
+    late.cause.message = "the body was canceled"
+    late.cause.application_failure_info.type = "CancelledError"
+    assert outcomes.said_of(late) == outcomes.Said("Timeout", "It ran longer than 5 min.")
+    child = Failure(message="Child Workflow execution failed", cause=late)
+    child.child_workflow_execution_failure_info.workflow_type.name = "inner"
+    assert outcomes.said_of(child) == outcomes.Said("Timeout", "It ran longer than 5 min.", "inner")
     assert outcomes.said_of(REFUSED).kind == "Refused"
     assert outcomes.said_of(Failure(message="late", timeout_failure_info=TimeoutFailureInfo())).kind == "Timeout"
     assert outcomes.said_of(Failure(message="bare")) == outcomes.Said("Error", "bare")
