@@ -177,3 +177,9 @@ def test_old_mails_are_cleared_away_but_those_that_wait(platform: Platform) -> N
         session.execute(text("UPDATE mails SET status = 'sent' WHERE dedup = 'old:sent'"))
     assert maintenance.clean_up(platform).mails == 1
     assert only(platform).status == "queued"
+
+
+def test_slow_systems_have_a_relay_of_their_own(platform: Platform, standins: Services) -> None:
+    put(platform)
+    assert outbox.relay_once(platform) == 0 and raw(standins) == []
+    assert outbox.relay_once(platform, slow=True) == 1 and len(raw(standins)) == 1
