@@ -64,7 +64,7 @@ def query_for(platform: Platform, filters: Filters) -> str:
         if found.value is None and found.error is not None:
             raise found.error
         places = found.value or ()
-    return query_of(filters, kinds(platform), places=places)
+    return query_of(filters, kinds(platform) if filters.attribute else None, places=places)
 
 
 def _waiting(platform: Platform) -> list[tuple[str, str]]:

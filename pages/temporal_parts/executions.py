@@ -140,12 +140,13 @@ def _list(view: View, filters: Filters) -> None:
     known = "–" if total.value is None else f"{total.value:,}"
     tenants = any(TENANT in one.attributes for one in rows.rows)
     st.markdown(f":small[:gray[{known} match. Running ones first, then those that ended last.]]")
-    table.draw(
-        (*HEADS, "Tenant") if tenants else HEADS,
-        (_row(one, tenants) for one in rows.rows),
-        quiet=(0, 4),
-        right=(5,),
-    )
+    with st.container(key="ex_list"):
+        table.draw(
+            (*HEADS, "Tenant") if tenants else HEADS,
+            (_row(one, tenants) for one in rows.rows),
+            quiet=(0, 4),
+            right=(5,),
+        )
     _turn(token, rows.next_token)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from adapters.temporal_client import history
 from operations import audit, change, workflow_control, workflow_detail, workflow_executions, workflow_start
 from operations.access import Actor, Forbidden
 from operations.workflow_control import AlreadyThere
@@ -270,3 +271,23 @@ def test_pages_follow_each_other_without_gap_or_repeat(console: Any) -> None:
     second = workflow_executions.page(console, ANA, filters, workflow_executions.token_text(first.next_token))
     assert {one.id for one in (*first.rows, *second.rows)} == {f"{prefix}{number}" for number in range(53)}
     assert matching(console, id=prefix, status="Pending") == [one.id for one in first.rows], "nobody has begun them"
+
+
+def test_of_a_long_history_the_ends_are_read_and_the_rest_is_counted(
+    console: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ident = begun(console, "Many", queue=f"{QUEUE}-nobody")
+    adapter = console.adapters["temporal"]
+    for number in range(40):
+        adapter.call(lambda c, n=number: c.get_workflow_handle(ident).signal("told", n))
+    monkeypatch.setattr(history, "FIRST", 10)
+    monkeypatch.setattr(history, "LAST", 10)
+    of = now(console, ident)
+    assert (of.events, of.skipped, len(of.steps)) == (42, 22, 18)
+    assert [step.given[0].text for step in of.steps] == [str(n) for n in (*range(8), *range(30, 40))]
+    monkeypatch.setattr(history, "FIRST", 20)
+    assert now(console, ident).skipped == 12
+    monkeypatch.setattr(history, "FIRST", 32)
+    whole = now(console, ident)
+    assert (whole.skipped, len(whole.steps)) == (0, 40)
+    workflow_control.terminate(console, IVO, ident, "", "enough")
