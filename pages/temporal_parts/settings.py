@@ -66,20 +66,11 @@ def _edited(view: View) -> None:
         made.rows = workflow_settings.listing(view.platform, view.actor, found)
         made.seen = {row.type: row.version for row in made.rows}
     for name in found:
-        _offer(made, name)
+        settings_form.offer(made, name)
     settings_form.draw(view, made)
     settings_review.draw(view, made)
     _another(made)
     _stale(view, made)
-
-
-def _offer(made: Draft, name: str) -> bool:
-    """Add a row for a type that has none of its own yet, at the end, so that typing stays put; whether it was new."""
-    if not made.rows or name in made.seen or not TYPE_PATTERN.fullmatch(name):
-        return False
-    made.rows = [*made.rows, workflow_settings.blank(name, made.rows[0])]
-    made.seen[name] = 0
-    return True
 
 
 def _another(made: Draft) -> None:
@@ -89,7 +80,7 @@ def _another(made: Draft) -> None:
         if st.form_submit_button("Add to the grid"):
             if not TYPE_PATTERN.fullmatch(name.strip()):
                 settings_review.errors([FieldError("type", "is no name of a workflow type", TYPE_RANGE)])
-            elif _offer(made, name.strip()):
+            elif settings_form.offer(made, name.strip()):
                 st.rerun()
             else:
                 st.info("It is in the grid already.", icon=":material/info:")

@@ -9,8 +9,8 @@ import streamlit as st
 
 from operations import workflow_slots, workflow_types
 from operations.change import StoreUnavailable
-from operations.workflow_rules import DEFAULT, FIELDS, NO_PLACE
-from operations.workflow_settings import Edit, Row
+from operations.workflow_rules import DEFAULT, FIELDS, NO_PLACE, TYPE_PATTERN
+from operations.workflow_settings import Edit, Row, blank
 from operations.workflow_slots import Occupancy
 from pages.temporal_parts import settings_review
 from pages.temporal_parts.settings_review import Draft, Typing
@@ -59,11 +59,10 @@ def occupancy(view: View) -> dict[str, Occupancy]:
 @st.fragment
 def draw(view: View, made: Draft) -> None:
     """The form alone is drawn again with each value typed."""
+    rows = made.rows or []
     if editor_key() not in st.session_state and made.live:
         # It was not drawn meanwhile, and Streamlit forgot what was typed: it is drawn with a copy of it.
-        made.kept, made.live = made.typed(), {}
-        made.generation += 1
-    rows = made.rows or []
+        _carry(made)
     _defaults(rows[0], made.kept.get(DEFAULT, {}))
     st.markdown("##### By workflow type")
     _grid(rows[1:], made.kept, occupancy(view))
@@ -74,6 +73,23 @@ def draw(view: View, made: Draft) -> None:
     _unsaved(made)
     if asked:
         _ask(view, made, wishes(rows, made.seen, made.typed()))
+
+
+def offer(made: Draft, name: str) -> bool:
+    """Add a row for a type that has none of its own yet; whether that was new."""
+    if not made.rows or name in made.seen or not TYPE_PATTERN.fullmatch(name):
+        return False
+    if editor_key() in st.session_state:
+        made.live = _live(made.rows, made.kept)
+    _carry(made)  # a grid with another number of rows is another grid, which knows nothing of what was typed
+    made.rows = [*made.rows, blank(name, made.rows[0])]
+    made.seen[name] = 0
+    return True
+
+
+def _carry(made: Draft) -> None:
+    made.kept, made.live = made.typed(), {}
+    made.generation += 1
 
 
 def _ask(view: View, made: Draft, edits: list[Edit]) -> None:
@@ -113,8 +129,9 @@ def _defaults(row: Row, kept: dict[str, Any]) -> None:
 
 def _grid(rows: list[Row], kept: Typing, now: dict[str, Occupancy]) -> None:
     c = st.column_config
+    frame = pd.DataFrame([_cells(row, kept.get(row.type, {}), now) for row in rows], columns=list(COLUMNS))
     st.data_editor(
-        pd.DataFrame([_cells(row, kept.get(row.type, {}), now) for row in rows], columns=list(COLUMNS)),
+        frame.astype(dict.fromkeys(FIELDS, "float64")),  # a column that is all blank would have no type to edit
         key=editor_key(),
         num_rows="fixed",
         hide_index=True,

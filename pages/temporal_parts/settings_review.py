@@ -110,16 +110,17 @@ def away(error: StoreUnavailable) -> None:
 def begin(view: View, made: Draft, edits: Sequence[Edit]) -> None:
     """Check the edits and look at what is stored, once: the review is drawn from what is found here."""
     made.drop()
+    typed = []
     for edit in edits:
         try:
-            workflow_rules.validate(edit.type, edit.values or {})
+            typed.append(Edit(edit.type, workflow_rules.validate(edit.type, edit.values or {}), edit.seen))
         except change.Invalid as error:
             made.errors += [
                 FieldError(f"{whose(edit.type)}: {NAMES.get(one.field, one.field)}", one.message, one.allowed)
                 for one in error.errors
             ]
     if not made.errors:
-        _look(view, made, edits)
+        _look(view, made, typed)
 
 
 def _look(view: View, made: Draft, edits: Sequence[Edit]) -> None:

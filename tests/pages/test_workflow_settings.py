@@ -92,7 +92,7 @@ def test_bad_values_are_named_with_their_range_and_typing_is_kept(platform: Plat
     said = texts(app)
     assert "usage-sync\\: timeout" in said and "365 days" in said
     assert "usage-sync\\: attempts" in said
-    assert app.session_state["ws_grid_0"]["edited_rows"]
+    assert app.session_state["_ws_draft"].typed()["usage-sync"] == {"timeout_seconds": 0, "retry_attempts": 101}
     assert workflow_settings.effective(platform, "usage-sync").retry_attempts == 3
 
 
@@ -141,6 +141,21 @@ def test_typing_stays_while_another_face_is_looked_at(platform: Platform) -> Non
     assert "max concurrent <del>100</del> → <b>40</b>" in said
     press(app, "Discard")
     assert "Unsaved changes" not in texts(app)
+
+
+def test_a_type_that_comes_late_is_added_and_takes_no_typing_away(platform: Platform) -> None:
+    app = settings(platform)
+    edit(app, "usage-sync", retry_attempts=5)
+    next(one for one in app.text_input if one.label == "Workflow type").set_value("-wrong")
+    press(app, "Add to the grid")
+    assert "a letter or digit first" in texts(app)
+    next(one for one in app.text_input if one.label == "Workflow type").set_value("renders")
+    press(app, "Add to the grid")
+    edit(app, "renders", max_concurrent=2)
+    press(app, "Review changes")
+    said = texts(app)
+    assert "attempts <del>3 (default)</del> → <b>5</b>" in said
+    assert "max concurrent <del>100 (default)</del> → <b>2</b>" in said
 
 
 def test_postgresql_away_is_a_sentence(platform: Platform, standins: Services) -> None:
