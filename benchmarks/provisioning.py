@@ -37,34 +37,45 @@ def run() -> list[Row]:
         platform = Platform(Settings())
         stack.callback(platform.close)
         database.migrate(platform.settings.database_url.get_secret_value())
-        one = _measure(platform, folder, workers=1)
-        two = _measure(platform, folder, workers=2)
+        one, used_one = _measure(platform, folder, workers=1)
+        two, used_two = _measure(platform, folder, workers=2)
         whole = sum(SYSTEMS["lago"].present(platform, f"with-{n}-{i}") for n in (1, 2) for i in range(TENANTS))
     return [
         Row(f"{TENANTS} tenants with 1 worker", f"{one:.1f} s, {TENANTS / one:.1f} a second"),
         Row(f"{TENANTS} tenants with 2 workers", f"{two:.1f} s, {TENANTS / two:.1f} a second"),
         Row("Two workers against one", f"{one / two:.2f} times as fast"),
+        Row("CPU of the workers, one and two", f"{used_one:.1f} s and {used_two:.1f} s of {os.cpu_count()} cores"),
         Row("Made whole", f"{whole} of {2 * TENANTS}", "all", whole == 2 * TENANTS),
     ]
 
 
-def _measure(platform: Platform, folder: Path, *, workers: int) -> float:
-    with _at_work(folder, workers):
-        return asyncio.run(_make(platform, workers))
+def _measure(platform: Platform, folder: Path, *, workers: int) -> tuple[float, float]:
+    """Wall time, and CPU time of all workers, of the tenants."""
+    with _at_work(folder, workers) as running:
+        return asyncio.run(_make(platform, workers, running))
+
+
+def _cpu(running: list[int]) -> float:
+    """CPU seconds the processes have used."""
+    ticks = 0
+    for one in running:
+        fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def _at_work(folder: Path, workers: int) -> Iterator[None]:
+def _at_work(folder: Path, workers: int) -> Iterator[list[int]]:
     command = [sys.executable, "-m", "workflows"]
     running = [spawn(command, log=folder / f"worker-{workers}-{n}.log", cwd=ROOT) for n in range(workers)]
     try:
-        yield
+        yield [one.pid for one in running]
     finally:
         for one in running:
             kill(one)
 
 
-async def _make(platform: Platform, workers: int) -> float:
+async def _make(platform: Platform, workers: int, running: list[int]) -> tuple[float, float]:
     client = await Client.connect(platform.settings.temporal_address)
 
     async def make(number: int | str) -> None:
@@ -77,6 +88,6 @@ async def _make(platform: Platform, workers: int) -> float:
 
     # The workers are warm, all of them, before the clock starts.
     await asyncio.gather(*(make(f"warm-{n}") for n in range(4 * workers)))
-    start = time.perf_counter()
+    used, start = _cpu(running), time.perf_counter()
     await asyncio.gather(*(make(number) for number in range(TENANTS)))
-    return time.perf_counter() - start
+    return time.perf_counter() - start, _cpu(running) - used

@@ -58,6 +58,8 @@ def claim(platform: Platform, spec: TenantSpec, owner: str, token: str) -> Claim
     with platform.database.session() as session:
         row = find(session, spec.tenant)
         if row is not None:
+            if row.status == "offboarding":
+                raise Rejected(f"The tenant {row.id} is being offboarded.", advice="Keep it, or choose another id.")
             if row.status not in ("provisioning", "closed"):
                 return _existing(row, spec)
             _check_owner(row, owner)

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 FINAL = (Denied, Rejected, Unconfigured, Invalid, NotFound, Conflict, Forbidden)
 """Errors that the same call meets again: somebody must change something first."""
+BUSY = (408, 425, 429)
+"""HTTP statuses of a refusal that passes: too many requests, not yet."""
 NON_RETRYABLE = tuple(kind.__name__ for kind in FINAL)
 """Their names, as the type of the ApplicationError."""
 
@@ -35,7 +37,8 @@ def translated(doing: str = "", *, until_done: bool = False) -> Iterator[None]:
     except (AdapterError, Invalid, NotFound, Conflict, Forbidden) as error:
         sentence = error.sentence if isinstance(error, AdapterError) else str(error)
         said = f"{doing}: {sentence}" if doing else sentence
-        final = isinstance(error, FINAL) and not until_done
+        busy = getattr(error, "status", 0) in BUSY
+        final = isinstance(error, FINAL) and not until_done and not busy
         if activity.in_activity():
             detail = redact(getattr(error, "detail", "") or repr(error.__cause__ or ""))
             log.warning("%s: %s (%s)", activity.info().activity_type, said, detail)

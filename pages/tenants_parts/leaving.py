@@ -15,6 +15,7 @@ from pages.widgets import forms, session, state
 from pages.widgets.cached import live
 
 SHOWN = 10
+REFRESH_SECONDS = 5.0
 _STATE = "_tenants_leaving"
 
 
@@ -48,7 +49,7 @@ def _found(tenant: str) -> list[Moving]:
     return [one for one in found if tenant in ("", one.id)]
 
 
-@live(5.0)
+@live(REFRESH_SECONDS)
 def _moving(tenant: str) -> None:
     found = _found(tenant)
     if not found:
@@ -65,7 +66,7 @@ def _one(one: Moving) -> None:
     with st.container(border=True, gap="xxsmall"):
         doing = "is being made" if one.status == "provisioning" else "leaves"
         st.markdown(f"**{state.plain(one.name)}** `{state.plain(one.id)}` {doing}")
-        told = progress.read(one.workflow_id)
+        told = progress.read(one.workflow_id, every=REFRESH_SECONDS, wait=0.1)
         if told is not None:
             progress.bar(told)
         with st.container(horizontal=True, vertical_alignment="center"):

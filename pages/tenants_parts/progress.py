@@ -43,12 +43,12 @@ def address(workflow_id: str) -> str:
     return f"/{all_pages()['temporal'].url}{common.executions(run=workflow_id)}"
 
 
-def read(workflow_id: str) -> Progress | None:
+def read(workflow_id: str, *, every: float = EVERY_SECONDS, wait: float = 0.25) -> Progress | None:
     """The run's progress, shared among everyone who looks; where it cannot be read the page says why."""
     who, platform = session.actor(), session.platform()
     return cached.read(
         f"temporal:progress:{workflow_id}", lambda: tenant_moving.progress(platform, who, workflow_id), "its progress",
-        every=EVERY_SECONDS,
+        every=every, wait=wait,
     )  # fmt: skip
 
 
