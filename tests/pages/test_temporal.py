@@ -129,7 +129,7 @@ def test_nobody_waits_for_a_server_that_hangs(platform: Platform, standins: Serv
     standins.fault("temporal", "hang")
     begun = time.monotonic()
     text = texts(opened("temporal", sid))
-    assert time.monotonic() - begun < 2.5
+    assert time.monotonic() - begun < 6, "the server would be waited for longer than that"
     assert "Connecting…" in text
     assert "Reading the workflows…" in text
 
