@@ -24,7 +24,7 @@ def fill(console: Console) -> None:
     with psycopg.connect(settings["database_url"]) as connection:
         connection.execute(
             "INSERT INTO tenants (id, name, tier_code) SELECT 'crowd-' || n, 'Crowd ' || n, "
-            "(ARRAY['free', 'starter', 'team', 'enterprise'])[1 + n % 4] FROM generate_series(1, %s) n",
+            "(ARRAY['free', 'starter', 'team', 'enterprise'])[1 + n %% 4] FROM generate_series(1, %s) n",
             (TENANTS,),
         )
         connection.execute(
