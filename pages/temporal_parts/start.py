@@ -45,7 +45,8 @@ def _dialog(view: View, given: str) -> None:
     values: dict[str, Any] | str
     if own is not None:
         st.markdown(f"**{own.title}.** {own.purpose}")
-        values = {field.name: _widget(kind, field) for field in workflow_start.fields(kind)}
+        # A field for the reason is the reason below, which is kept in the record too.
+        values = {field.name: _widget(kind, field) for field in workflow_start.fields(kind) if field.name != "reason"}
     else:
         queue = st.text_input(
             "Task queue", key="ex_start_queue", max_chars=255, help="Where its worker takes work from."
