@@ -14,6 +14,7 @@ from operations.workflow_settings import Edit, Row, blank
 from operations.workflow_slots import Occupancy
 from pages.temporal_parts import settings_review
 from pages.temporal_parts.settings_review import Draft, Typing
+from pages.widgets import state
 from pages.widgets.template import View
 
 HELP = {
@@ -165,7 +166,9 @@ def in_effect(row: Row) -> str:
     """The four values a run would get; those of the defaults in brackets."""
     one = row.effective
     said = {
-        "timeout_seconds": f"{one.timeout_seconds:,} s",
+        "timeout_seconds": f"{one.timeout_seconds:,} s"
+        if one.timeout_seconds < 1e6
+        else state.span(one.timeout_seconds),
         "retry_attempts": f"{one.retry_attempts}×",
         "backoff_multiplier": f"×{one.backoff_multiplier:g}",
         "max_concurrent": "any number" if row.type in NO_PLACE else f"{one.max_concurrent:,}",
