@@ -139,14 +139,6 @@ def test_every_unit_is_billed_once_whatever_is_killed(console: Platform, billing
     finally:
         workers.close()
     admitted = product.sums
-    print(
-        billing.calls,
-        billing.failed,
-        billing.failed_after,
-        workers.killed,
-        product.blocked,
-        sum(product.units.values()),
-    )
     assert workers.killed >= 3 and billing.failed + billing.failed_after >= 2 and product.blocked > 10
     assert sum(over for _, over in admitted.values()) > 100 and len(admitted) == 12
     assert counted(console, "rate_limit_usage", "split_part(subject, '/', 1)") == admitted
