@@ -83,5 +83,5 @@ def pick(rng: random.Random) -> tuple[str, float | bool]:
     """A workflow type and its second argument."""
     kind = rng.choices(WORKFLOWS, (2, 4, 4, 3))[0]
     if kind is Conversation:
-        return kind.__name__, rng.uniform(60, 900)
+        return kind.__name__, rng.uniform(30, 270)
     return kind.__name__, rng.random() < {"SyncInvoices": 0.08}.get(kind.__name__, 0.02)
