@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from adapters.core import utcnow
-from adapters.temporal_client import control
+from adapters.temporal_client import batches, control
 from adapters.temporal_client import executions as visible
-from adapters.temporal_client.control import Batch
+from adapters.temporal_client.batches import Batch
 from adapters.temporal_client.executions import Execution
 from operations import change
 from operations.access import Actor, Permission, require
@@ -118,7 +118,7 @@ def start(
         request_id=request_id,
     ) as record:  # fmt: skip
         job = adapter.call(
-            lambda client: control.start_batch(
+            lambda client: batches.start(
                 client, adapter.config.namespace, action=seen.action, reason=said,
                 query=seen.query, executions=seen.all, signal_name=signal_name, given=values, to_first=to_first,
             )
@@ -132,7 +132,7 @@ def progress(platform: Platform, actor: Actor, job: str) -> Batch:
     """How far a batch is. Raises Forbidden, AdapterError."""
     require(actor, Permission.INFRA_VIEW)
     adapter = adapter_of(platform)
-    return adapter.call(lambda client: control.batch(client, adapter.config.namespace, job))
+    return adapter.call(lambda client: batches.progress(client, adapter.config.namespace, job))
 
 
 def _still(platform: Platform, seen: Preview) -> int:
