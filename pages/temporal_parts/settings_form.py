@@ -165,6 +165,7 @@ def _cells(row: Row, kept: dict[str, Any], now: dict[str, Occupancy]) -> tuple[A
 def in_effect(row: Row) -> str:
     """The four values a run would get; those of the defaults in brackets."""
     one = row.effective
+    long = state.span(one.timeout_seconds)
     said = {
         "timeout_seconds": f"{one.timeout_seconds:,} s"
         if one.timeout_seconds < 1e6
