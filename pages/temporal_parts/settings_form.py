@@ -167,9 +167,7 @@ def in_effect(row: Row) -> str:
     one = row.effective
     long = state.span(one.timeout_seconds)
     said = {
-        "timeout_seconds": f"{one.timeout_seconds:,} s"
-        if one.timeout_seconds < 1e6
-        else state.span(one.timeout_seconds),
+        "timeout_seconds": long if one.timeout_seconds >= 1_000_000 else f"{one.timeout_seconds:,} s",
         "retry_attempts": f"{one.retry_attempts}×",
         "backoff_multiplier": f"×{one.backoff_multiplier:g}",
         "max_concurrent": "any number" if row.type in NO_PLACE else f"{one.max_concurrent:,}",
