@@ -70,7 +70,7 @@ def claim(platform: Platform, spec: TenantSpec, owner: str, token: str) -> Claim
             raise NotOurs(f"The tenant {spec.tenant} was changed by somebody else. {detail.detail}")
         _check_owner(row, owner)
         before = row.lifecycle or {}
-        row.lifecycle = {**before, "owner": owner, "token": token, "begun": before.get("begun", [])}
+        row.lifecycle = {"owner": owner, "token": token, "begun": before.get("begun", [])}
     return Claim(token)
 
 
@@ -118,6 +118,8 @@ def activate(platform: Platform, tenant: str, token: str, run: str, names: dict[
             return False
         noted = _ours(door.session, tenant, token)
         assert row is not None
+        if noted.get("over"):
+            raise NotOurs(f"The making of {tenant} was called off.")
         for name, column in NAMES.items():
             setattr(row, column, names.get(name) or None)
         row.status, row.lifecycle = "active", {**noted, "activated": run}
@@ -125,18 +127,25 @@ def activate(platform: Platform, tenant: str, token: str, run: str, names: dict[
     return True
 
 
-def deactivate(platform: Platform, tenant: str, run: str) -> bool:
-    """Put back to provisioning what this very run made active; whether it did. Raises StoreUnavailable."""
+def deactivate(platform: Platform, tenant: str, token: str, run: str) -> bool:
+    """Put back to provisioning what this very run made active, for good; whether it was active.
+
+    A late attempt to make it active, still under way on some worker, finds that it is over. Raises StoreUnavailable.
+    """
     with change.door(
         platform, SYSTEM, Permission.TENANTS_MANAGE, action="tenant.deactivate", subject=f"tenant/{tenant}",
         reason="Its provisioning did not come to its end.",
     ) as door:  # fmt: skip
         row = find(door.session, tenant)
-        if row is None or row.status != "active" or (row.lifecycle or {}).get("activated") != run:
+        noted = (row.lifecycle if row else None) or {}
+        active = row is not None and row.status == "active" and noted.get("activated") == run
+        making = row is not None and row.status == "provisioning" and noted.get("token") == token
+        if row is None or not (active or making):
             return False
-        row.status = "provisioning"
-        door.audit({"status": "active"}, {"status": "provisioning"})
-    return True
+        row.status, row.lifecycle = "provisioning", {**noted, "over": True}
+        if active:
+            door.audit({"status": "active"}, {"status": "provisioning"})
+    return active
 
 
 def release(platform: Platform, tenant: str, token: str) -> bool:

@@ -83,11 +83,11 @@ class Activities:
             return await in_thread(lambda: tenant_records.activate(self._platform, tenant, token, run, names))
 
     @activity.defn(name="tenant.deactivate")
-    async def deactivate(self, tenant: str) -> bool:
+    async def deactivate(self, tenant: str, token: str) -> bool:
         """Take back what this very run made active."""
         run = activity.info().workflow_run_id or ""
         with translated(until_done=True):
-            return await in_thread(lambda: tenant_records.deactivate(self._platform, tenant, run))
+            return await in_thread(lambda: tenant_records.deactivate(self._platform, tenant, token, run))
 
     @activity.defn(name="tenant.welcome")
     async def welcome(self, given: ProvisioningInput, token: str) -> bool:
@@ -178,7 +178,7 @@ class TenantProvisioning:
         return Came("Active.")
 
     async def _deactivate(self) -> None:
-        await _undo("tenant.deactivate", self._given.tenant)
+        await _undo("tenant.deactivate", self._given.tenant, self._claim.token)
 
     async def _welcome(self) -> Came:
         if self._claim.existing:

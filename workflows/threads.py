@@ -9,6 +9,7 @@ from typing import TypeVar
 from temporalio import activity
 
 from adapters.core import deadline
+from adapters.core.deadline import remaining
 
 T = TypeVar("T")
 MARGIN_SECONDS = 2.0
@@ -29,7 +30,7 @@ async def in_thread(work: Callable[[], T], done: Callable[[], object] | None = N
     beat = BEAT_SECONDS if info.heartbeat_timeout else None
     canceled: asyncio.CancelledError | None = None
     with deadline(max(0.5, seconds)):
-        running = asyncio.ensure_future(asyncio.to_thread(work))
+        running = asyncio.ensure_future(asyncio.to_thread(_in_time, work))
         while not running.done():
             try:
                 await asyncio.wait({running}, timeout=beat)
@@ -40,3 +41,8 @@ async def in_thread(work: Callable[[], T], done: Callable[[], object] | None = N
     if canceled is not None and running.exception() is not None:
         raise canceled
     return running.result()
+
+
+def _in_time(work: Callable[[], T]) -> T:
+    remaining()  # threads may be scarce: what got one too late is not begun
+    return work()

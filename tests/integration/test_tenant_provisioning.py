@@ -300,3 +300,18 @@ def test_out_of_time_everything_is_taken_back_however_long_that_takes(
     assert "2" in message
     assert told.sentence == "Canceled. Whatever was made for the tenant has been removed again."
     assert traces(here, "acme-9") == []
+
+
+def test_a_late_attempt_to_make_it_active_finds_that_it_is_over(here: Platform) -> None:
+    spec = TenantSpec("acme-9", "Acme 9", TIER, "boss@acme.example")
+    for called_off_while_active in (False, True):
+        tenant_records.claim(here, spec, "owner", "token")
+        if called_off_while_active:
+            assert tenant_records.activate(here, "acme-9", "token", "run", {})
+            assert not tenant_records.activate(here, "acme-9", "token", "run", {})  # again: no change
+            assert not tenant_records.deactivate(here, "acme-9", "token", "another run")
+        assert tenant_records.deactivate(here, "acme-9", "token", "run") is called_off_while_active
+        with pytest.raises(tenant_records.NotOurs):
+            tenant_records.activate(here, "acme-9", "token", "run", {})
+        assert tenant_records.release(here, "acme-9", "token")
+        assert row(here, "acme-9") is None
