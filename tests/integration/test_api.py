@@ -71,9 +71,17 @@ NEEDS: dict[tuple[str, str], Permission] = {
     ("GET", "/tenants/{tenant}/usage"): P.TENANTS_VIEW,
     ("GET", "/subscriptions"): P.TENANTS_VIEW,
     ("PUT", "/tenants/{tenant}/tier"): P.BILLING_MANAGE,
+    ("POST", "/tenants"): P.TENANTS_MANAGE,
+    ("DELETE", "/tenants/{tenant}"): P.TENANTS_MANAGE,
+    ("GET", "/tenants/{tenant}/progress"): P.TENANTS_VIEW,
+    ("POST", "/tenants/{tenant}/offboarding/end"): P.TENANTS_MANAGE,
+    ("POST", "/tenants/{tenant}/offboarding/keep"): P.TENANTS_MANAGE,
 }
 BODIES: dict[str, dict[str, Any]] = {
     "/tenants/{tenant}/tier": {"tier": "team", "seen": "free", "reason": "r"},
+    "/tenants": {"id": "new", "name": "New", "tier": "free", "email": "new@example.test"},
+    "/tenants/{tenant}/offboarding/end": {"reason": "r"},
+    "/tenants/{tenant}/offboarding/keep": {"reason": "r"},
     "/infrastructure/postgresql/backups": {"reason": "r"},
     "/infrastructure/temporal/schedules/{schedule}": {"note": "n"},
     "/infrastructure/temporal/schedules/{schedule}/pause": {"note": "n"},
@@ -92,7 +100,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/infrastructure/temporal/settings/{type}": {"retry_attempts": 3},
     "/infrastructure/temporal/queues/{queue}/rate-limit": {"requests_per_second": 1},
 }
-ASKS = ("/infrastructure/temporal/", "/infrastructure/postgresql/backups")
+ASKS = ("/tenants", "/infrastructure/temporal/", "/infrastructure/postgresql/backups")
 """Routes that ask a service, which these tests run without: it not answering is a 502."""
 RATE_LIMITS = ("/ratelimit", "/infrastructure/ratelimits")
 
