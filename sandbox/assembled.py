@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sandbox import config
-from sandbox.engines import Engine, Postgres, Temporal, Valkey
+from sandbox.engines import Engine, Postgres, Temporal, Valkey, postgres_tools
 from sandbox.inprocess import Services
 from sandbox.processes import free_port
 
@@ -38,6 +38,7 @@ def assembled(folder: Path, *, durable: bool = False) -> Iterator[Path]:
             database=postgres.create_database("pilothouse"),
             redis=valkey.url,
             console_url="http://127.0.0.1:8501",
+            postgresql_tools=str(postgres_tools()),
         )
         path = folder / "pilothouse.toml"
         config.write_private(path, config.toml(values))

@@ -22,6 +22,8 @@ OURS = (
     "usage-sync", "usage-sync-refused", "sleep-cycle", "sleep-cycle-wrong", "memory-consolidation",
     "tenant-provisioning", "tenant-provisioning-twice", "tenant-provisioning-taken-back",
     "tenant-offboarding", "tenant-offboarding-kept", "tenant-offboarding-canceled",
+    "maintenance-clean-up", "maintenance-reconcile", "maintenance-backup", "maintenance-backup-failed",
+    "maintenance-plain", "maintenance-unknown",
 )  # fmt: skip
 
 
