@@ -10,7 +10,7 @@ from adapters.core import utcnow
 from operations.workflow_progress import RUNNING, Step
 from pages.widgets import state
 
-WIDTH, HEIGHT, GAP_ALONG, GAP_ACROSS = 168, 46, 44, 14
+WIDTH, HEIGHT, GAP_ALONG, GAP_ACROSS = 208, 46, 44, 14
 WIDE = 4
 """So many columns fit a window of 800 pixels."""
 MARKS = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 import streamlit as st
 
@@ -10,6 +11,7 @@ from operations import tenant_lifecycle, tenant_moving
 from operations.access import Permission
 from operations.tenant_leaving import AT_WORK, LONGEST_WAIT_HOURS
 from operations.tenant_moving import Moving
+from pages.temporal_parts import common
 from pages.tenants_parts import progress
 from pages.widgets import forms, session, state
 from pages.widgets.cached import live
@@ -17,6 +19,8 @@ from pages.widgets.cached import live
 SHOWN = 10
 REFRESH_SECONDS = 5.0
 _STATE = "_tenants_leaving"
+SETTLES_SECONDS = 20.0
+"""So long after a change the page looks whether its run has begun; a worker that is busy may take longer."""
 
 
 @dataclass(slots=True)
@@ -26,6 +30,10 @@ class _Asked:
     what: str = ""
     tenant: str = ""
     said: str = ""
+    until: float = 0.0
+    """Moment on the monotonic clock up to which the page waits for the last change to show; 0 when it does not."""
+    before: list[Moving] = field(default_factory=list)
+    """What the tenant was when the dialog was opened."""
 
 
 def _asked() -> _Asked:
@@ -38,10 +46,23 @@ def draw(tenant: str = "") -> None:
     asked = _asked()
     if asked.said:
         st.success(asked.said, icon=":material/check_circle:")
-        asked.said = ""
+    if asked.until > time.monotonic():
+        _settle()
+    else:
+        # It stays as long as the page waits: a redraw would take it away before it is read.
+        asked.said, asked.until = "", 0.0
     if _found(tenant):
         _moving(tenant)
     dialog()
+
+
+@live(1.0)
+def _settle() -> None:
+    """Draw the page anew as soon as the run that was begun has changed the tenant."""
+    asked = _asked()
+    if asked.until and (_found(asked.tenant) != asked.before or asked.until <= time.monotonic()):
+        asked.until = 0.0
+        st.rerun()
 
 
 def _found(tenant: str) -> list[Moving]:
@@ -67,12 +88,14 @@ def _one(one: Moving) -> None:
         doing = "is being made" if one.status == "provisioning" else "leaves"
         st.markdown(f"**{state.plain(one.name)}** `{state.plain(one.id)}` {doing}")
         told = progress.read(one.workflow_id, every=REFRESH_SECONDS, wait=0.1)
+        waits = one.ends_at is not None
         if told is not None:
-            progress.bar(told)
+            # The run itself tells the time in UTC; people read it in their own zone.
+            ends = f"Waits until {state.moment(one.ends_at)}. Until then the tenant can be kept." if waits else ""
+            progress.bar(told, ends)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.html(f'<a href="{state.text(progress.address(one.workflow_id))}" target="_self">Open the execution</a>')
-            if one.ends_at is not None and session.allowed(Permission.TENANTS_MANAGE):
-                st.markdown(f":gray[Removed from {state.moment(one.ends_at)} on]")
+            st.html(common.anchor(progress.address(one.workflow_id), "Open the execution"))
+            if waits and session.allowed(Permission.TENANTS_MANAGE):
                 if st.button("Keep the tenant", key=f"tenants_keep_{one.id}"):
                     _ask("keep", one.id)
                 if st.button("End the wait…", key=f"tenants_end_{one.id}", type="tertiary"):
@@ -89,7 +112,7 @@ def button(tenant: str, status: str) -> None:
 
 def _ask(what: str, tenant: str) -> None:
     asked = _asked()
-    asked.what, asked.tenant = what, tenant
+    asked.what, asked.tenant, asked.before = what, tenant, _found(tenant)
     # A dialog opened in a part that redraws itself would be closed by the next redraw.
     st.rerun()
 
@@ -111,7 +134,7 @@ def _offboard(tenant: str) -> None:
     )
     hours = st.number_input(
         "Waiting period in hours", 0.0, float(LONGEST_WAIT_HOURS), tenant_lifecycle.DEFAULT_WAIT_HOURS,
-        key="tenants_wait", help="720 hours are thirty days; 0 begins at once.",
+        key="tenants_wait", format="%g", help="720 hours are thirty days; 0 begins at once.",
     )  # fmt: skip
     reason = forms.reason_field("tenants_off_reason")
     if _typed(tenant, "tenants_off_typed", "Offboard"):
@@ -153,5 +176,6 @@ def _typed(tenant: str, key: str, verb: str) -> bool:
 
 
 def _finish(said: str) -> None:
-    _asked().said = said
+    asked = _asked()
+    asked.said, asked.until = said, time.monotonic() + SETTLES_SECONDS
     st.rerun()

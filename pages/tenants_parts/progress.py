@@ -19,6 +19,11 @@ T = TypeVar("T")
 EVERY_SECONDS = 1.5
 _TONE = {DONE: "completed", RUNNING: "running", FAILED: "failed", COMPENSATING: "pending", COMPENSATED: "canceled"}
 _WORDS = {COMPENSATING: "Taking back", COMPENSATED: "Taken back"}
+LABELS = {
+    "id": "Id", "tenant": "Tenant", "name": "Name", "tier": "Tier", "email": "Mail address", "reason": "Reason",
+    "wait_hours": "Waiting period",
+}  # fmt: skip
+"""Fields as the forms name them."""
 
 
 def attempt(operation: Callable[[], T]) -> T | None:
@@ -28,7 +33,10 @@ def attempt(operation: Callable[[], T]) -> T | None:
     except change.Invalid as error:
         for field in error.errors:
             allowed = f" Allowed: {state.plain(field.allowed)}." if field.allowed else ""
-            st.error(f"**{state.plain(field.field)}** {state.plain(field.message)}.{allowed}", icon=":material/error:")
+            label = LABELS.get(field.field, field.field)
+            st.error(f"**{state.plain(label)}** {state.plain(field.message)}.{allowed}", icon=":material/error:")
+    except change.StoreUnavailable as error:
+        st.error(f"Not begun. {state.plain(str(error))}", icon=":material/database_off:")
     except Forbidden as error:
         st.error(state.plain(str(error)), icon=":material/lock:")
     except change.NotFound as error:
@@ -62,9 +70,9 @@ def live(workflow_id: str) -> None:
     st.html(common.anchor(address(workflow_id), "Open the execution"))
 
 
-def bar(told: Progress) -> None:
-    """The share of the steps that is done, and what it does now."""
-    st.progress(min(1.0, told.percent / 100), text=state.plain(told.sentence) or "Begins.")
+def bar(told: Progress, sentence: str = "") -> None:
+    """The share of the steps that is done, and what it does now; ``sentence`` where the caller says it better."""
+    st.progress(min(1.0, told.percent / 100), text=sentence or state.plain(told.sentence) or "Begins.")
 
 
 def steps(told: Progress) -> None:
