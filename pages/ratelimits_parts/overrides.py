@@ -99,7 +99,7 @@ def _row(p: Policy) -> dict[str, Any]:
         "Expires": _expires(p),
         "Owner": p.owner,
         "Why": p.reason,
-        "Changed": f"{p.updated_by}, {p.updated_at:%d %b %H:%M}" if p.updated_by else f"{p.updated_at:%d %b %H:%M}",
+        "Changed": f"{p.updated_by}, {state.short(p.updated_at)}" if p.updated_by else state.short(p.updated_at),
     }
 
 
@@ -109,7 +109,7 @@ def _expires(p: Policy) -> str:
     if p.expires_at is None:
         return "never"
     left = -(common.ago(p.expires_at))
-    return f"{p.expires_at:%d %b %H:%M} · {'in ' + state.span(left) if left > 0 else 'expired'}"
+    return f"{p.expires_at.astimezone(state.zone()):%d %b %H:%M %Z} · {'in ' + state.span(left) if left > 0 else 'expired'}"
 
 
 def _actions(view: View, made: review.Draft, chosen: list[Policy], keys: list[str]) -> None:

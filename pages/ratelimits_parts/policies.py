@@ -95,7 +95,7 @@ def _row(policy: Policy) -> tuple[Any, ...]:
     return (
         policy.target.key, common.amount(policy.limit), window_text(policy.window_seconds), policy.policy,
         policy.warn_percent, policy.on_redis_failure, policy.active, policy.description, policy.owner,
-        f"{by}{policy.updated_at:%d %b %H:%M}",
+        f"{by}{state.short(policy.updated_at)}",
     )  # fmt: skip
 
 

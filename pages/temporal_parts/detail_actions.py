@@ -209,7 +209,7 @@ def _reset(of: Detail) -> None:
 
 def _point(point: Point, best: Point | None) -> str:
     good = " (the last before it went wrong)" if best is not None and point.event == best.event else ""
-    at = f", {point.at:%H:%M:%S} UTC" if point.at else ""
+    at = f", {point.at.astimezone(state.zone()):%H:%M:%S %Z}" if point.at else ""
     return f"Before {point.before}{at}, event {point.event}{good}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from adapters.temporal_client.schedule_spec import length
 from operations import workflow_slots, workflow_types
 from operations.change import StoreUnavailable
 from operations.workflow_rules import DEFAULT, FIELDS, NO_PLACE, TYPE_PATTERN
@@ -120,7 +121,7 @@ def _unsaved(made: Draft) -> None:
 def _defaults(row: Row, kept: dict[str, Any]) -> None:
     with st.container(border=True):
         st.markdown("##### Defaults")
-        for (name, limits), column in zip(FIELDS.items(), st.columns(4), strict=True):
+        for (name, limits), column in zip(FIELDS.items(), st.columns(4, vertical_alignment="bottom"), strict=True):
             step: Any = 1 if limits.whole else 0.1
             column.number_input(
                 TITLES[name], value=kept.get(name, getattr(row.effective, name)), step=step, key=field_key(name),
@@ -140,39 +141,37 @@ def _grid(rows: list[Row], kept: Typing, now: dict[str, Occupancy]) -> None:
         height="auto",
         disabled=["type", "effect", "now", "changed"],
         column_config={
-            "type": c.TextColumn("Type", pinned=True, width=165),
-            "timeout_seconds": c.NumberColumn("Timeout (s)", help=HELP["timeout_seconds"], width=110),
+            "type": c.TextColumn("Type", pinned=True, width=155),
+            "timeout_seconds": c.NumberColumn(
+                "Timeout (s)", help=HELP["timeout_seconds"], format="localized", width=110
+            ),
             "retry_attempts": c.NumberColumn("Attempts", help=HELP["retry_attempts"], width=95),
             "backoff_multiplier": c.NumberColumn("Multiplier", help=HELP["backoff_multiplier"], width=95),
-            "max_concurrent": c.NumberColumn("Max concurrent", help=HELP["max_concurrent"], width=145),
+            "max_concurrent": c.NumberColumn("Max concurrent", help=HELP["max_concurrent"], width=135),
             "effect": c.TextColumn(
-                "In effect", width=215,
-                help="Timeout, attempts, multiplier, max concurrent. What is in brackets comes from the defaults.",
+                "What a run gets", width=275,
+                help="Timeout, attempts of a step, growth of the pause between them, runs at once: the type's own, "
+                "and the defaults where it leaves blank.",
             ),
-            "now": c.TextColumn("Now", help="Runs that work, and runs that wait for a place", width=125),
-            "changed": c.TextColumn("Last changed", width=140),
+            "now": c.TextColumn("Now", help="Runs that work, and runs that wait for a place", width=100),
+            "changed": c.TextColumn("Last changed", width=170),
         },
         alt="What each workflow type has of its own; blank inherits the default",
     )  # fmt: skip
 
 
 def _cells(row: Row, kept: dict[str, Any], now: dict[str, Occupancy]) -> tuple[Any, ...]:
-    by = f"{row.updated_by}, {row.updated_at:%d %b %H:%M}" if row.updated_at else ""
+    by = f"{row.updated_by}, {state.short(row.updated_at)}" if row.updated_at else ""
     values = {**row.values(), **kept}
     return (row.type, *(values[name] for name in FIELDS), in_effect(row), at_work(now.get(row.type)), by)
 
 
 def in_effect(row: Row) -> str:
-    """The four values a run would get; those of the defaults in brackets."""
+    """What a run gets that starts now, in words: the type's own values, and the defaults where it leaves blank."""
     one = row.effective
-    long = state.span(one.timeout_seconds)
-    said = {
-        "timeout_seconds": long if one.timeout_seconds >= 1_000_000 else f"{one.timeout_seconds:,} s",
-        "retry_attempts": f"{one.retry_attempts}×",
-        "backoff_multiplier": f"×{one.backoff_multiplier:g}",
-        "max_concurrent": "any number" if row.type in NO_PLACE else f"{one.max_concurrent:,}",
-    }
-    return " · ".join(words if one.sources[name] == "type" else f"({words})" for name, words in said.items())
+    tries = "1 attempt" if one.retry_attempts == 1 else f"{one.retry_attempts:,} attempts"
+    many = "any number" if row.type in NO_PLACE else f"{one.max_concurrent:,}"
+    return f"{length(one.timeout_seconds)}, {tries}, pauses ×{one.backoff_multiplier:g}, {many} at once"
 
 
 def at_work(now: Occupancy | None) -> str:

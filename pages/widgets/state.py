@@ -136,6 +136,11 @@ def moment(at: datetime | None) -> str:
     return "–" if at is None else f"{at.astimezone(zone()):%Y-%m-%d %H:%M:%S %Z}"
 
 
+def short(at: datetime) -> str:
+    """A moment to the minute in the viewer's zone, without year and zone, for narrow columns."""
+    return f"{at.astimezone(zone()):%d %b %H:%M}"
+
+
 _ACRONYMS = {"api": "API", "llm": "LLM", "gb": "GB", "mb": "MB", "url": "URL", "id": "ID"}
 
 
