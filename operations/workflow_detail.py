@@ -61,20 +61,31 @@ def missing(error: AdapterError | None) -> bool:
 
 
 def asked(platform: Platform, actor: Actor, of: Detail) -> Reading[Progress]:
-    """What one of the platform's own runs tells of its steps, shared by all who look. Raises Forbidden."""
+    """What one of the platform's own runs tells of its steps, shared by all who look; in words as for ``progress``.
+
+    Raises Forbidden.
+    """
     require(actor, Permission.INFRA_VIEW)
     one = of.execution
-    return platform.readings.get(
+    found = platform.readings.get(
         f"temporal:progress:{one.id}:{one.run_id}",
-        lambda: progress(platform, actor, one.id, one.run_id),
+        lambda: _asked(platform, one.id, one.run_id),
         LIVE_SECONDS if one.status == "Running" else CLOSED_SECONDS,
         0.6,
     )
+    return replace(found, value=None if found.value is None else _wordless(actor, found.value))
 
 
 def progress(platform: Platform, actor: Actor, workflow_id: str, run_id: str = "") -> Progress:
-    """What the run answers to the query "progress". Raises Forbidden, NoAnswer, AdapterError."""
+    """What the run answers to the query "progress"; for who may not read payloads without its words.
+
+    Raises Forbidden, NoAnswer, AdapterError.
+    """
     require(actor, Permission.INFRA_VIEW)
+    return _wordless(actor, _asked(platform, workflow_id, run_id))
+
+
+def _asked(platform: Platform, workflow_id: str, run_id: str) -> Progress:
     adapter = adapter_of(platform)
     answer = adapter.call(lambda client: control.ask(client, adapter.config.namespace, workflow_id, run_id, QUERY))
     steps = answer.get("steps") if isinstance(answer, dict) else None
@@ -135,6 +146,13 @@ def _silent(failure: Failure | None) -> Failure | None:
     if failure is None:
         return None
     return replace(failure, message=MASK, stack="", cause=_silent(failure.cause))
+
+
+def _wordless(actor: Actor, told: Progress) -> Progress:
+    """The steps alone, unless the actor may read payloads: the words quote what was given and why a step failed."""
+    if actor.may(Permission.PAYLOADS_READ):
+        return told
+    return Progress([replace(step, detail="") for step in told.steps])
 
 
 def _planned(given: dict[str, Any]) -> Planned:
