@@ -6,6 +6,7 @@ subscription once: what is sent again after a crash counts once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from typing import Any, cast
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from adapters.core import AdapterError, deadline, utcnow
+from adapters.core import AdapterError, Unexpected, deadline, utcnow
 from adapters.core.redact import redact
 from adapters.lago import Lago
 from adapters.lago_records import events
@@ -25,6 +26,8 @@ from operations.platform import Platform
 REFUSED_FOR = timedelta(hours=1)
 """An event that Lago refused is offered again after this long: somebody may have mended what was wrong."""
 MOST = 50
+BUSY_SECONDS = events.SECONDS + 15
+"""How long somebody else may hold a batch."""
 
 
 @dataclass
@@ -81,7 +84,8 @@ class HandedOver:
 def settle(platform: Platform, tenant: str) -> None:
     """Hand over everything a tenant used until now, before its subscription ends and nothing more can be billed.
 
-    Events that Lago refuses stay. Raises AdapterError where it cannot be brought home, or Lago does not answer.
+    Events that Lago refuses stay. Raises AdapterError where it cannot be brought home, Lago does not answer, or
+    somebody else holds events for longer than a batch may take.
     """
     lago = cast(Lago, platform.adapters["lago"])
     if lago.config.missing():
@@ -90,8 +94,14 @@ def settle(platform: Platform, tenant: str) -> None:
     book = usage_plan.read_book(platform)
     while book is not None and usage_plan.plan(platform, book).more:
         continue
-    while (sent := send(platform, tenant=tenant)).left and sent.events + sent.refused:
-        continue
+    end = time.monotonic() + BUSY_SECONDS
+    while (sent := send(platform, tenant=tenant)).left:
+        if sent.events + sent.refused:
+            continue
+        # Somebody else is sending them, and may fail: with the subscription gone they could not be sent again.
+        if time.monotonic() >= end:
+            raise Unexpected(f"{sent.left:,} usage events of {tenant} are not handed over yet.")
+        time.sleep(0.5)
 
 
 def send(platform: Platform, size: int = events.MOST, *, tenant: str = "") -> Sent:

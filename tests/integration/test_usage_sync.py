@@ -300,3 +300,17 @@ def test_who_leaves_is_billed_to_the_last_unit(console: Platform, billing: Any) 
     assert sums(billing) == {("sub-acme", "api_calls"): (20, 2)}
     assert usage_sync.waiting(console) == 1  # the other tenant's, for the next run
     usage_sync.settle(console, "nobody")
+
+
+def test_nobody_leaves_while_another_holds_what_is_to_be_billed(
+    console: Platform, billing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count(console, "acme", 12)
+    plan(console)
+    monkeypatch.setattr(usage_sync, "BUSY_SECONDS", 0)
+    with console.database.session() as other:
+        other.execute(text("SELECT id FROM usage_events FOR UPDATE"))
+        with pytest.raises(Unexpected, match="not handed over yet"):
+            usage_sync.settle(console, "acme")
+    usage_sync.settle(console, "acme")
+    assert sums(billing) == {("sub-acme", "api_calls"): (12, 0)}
