@@ -74,7 +74,7 @@ def _table(view: View, found: Listing, generation: str) -> list[Policy]:
     config = {
         "Limit": c.TextColumn(alignment="right", width=100), "For": c.TextColumn(width=170),
         "Key": c.TextColumn(width=120),
-        "Window": c.TextColumn(width=90), "Policy": c.TextColumn(width=75), "Expires": c.TextColumn(width=165),
+        "Window": c.TextColumn(width=90), "Policy": c.TextColumn(width=75), "Expires": c.TextColumn(width=185),
         "Why": c.TextColumn(width=230), "Owner": c.TextColumn(width=100),
     }  # fmt: skip
     if not view.edits:
@@ -109,7 +109,8 @@ def _expires(p: Policy) -> str:
     if p.expires_at is None:
         return "never"
     left = -(common.ago(p.expires_at))
-    return f"{p.expires_at.astimezone(state.zone()):%d %b %H:%M %Z} · {'in ' + state.span(left) if left > 0 else 'expired'}"
+    at = p.expires_at.astimezone(state.zone())
+    return f"{at:%d %b %H:%M %Z} · {'in ' + state.span(left) if left > 0 else 'expired'}"
 
 
 def _actions(view: View, made: review.Draft, chosen: list[Policy], keys: list[str]) -> None:
