@@ -150,8 +150,8 @@ def _grid(rows: list[Row], kept: Typing, now: dict[str, Occupancy]) -> None:
             "max_concurrent": c.NumberColumn("Max concurrent", help=HELP["max_concurrent"], width=135),
             "effect": c.TextColumn(
                 "What a run gets", width=275,
-                help="Timeout, attempts of a step, growth of the pause between them, runs at once: the type's own, "
-                "and the defaults where it leaves blank.",
+                help="Timeout, attempts of a step, growth of the pause between attempts, runs at once: what the type "
+                "has of its own, and the defaults where it leaves blank.",
             ),
             "now": c.TextColumn("Now", help="Runs that work, and runs that wait for a place", width=100),
             "changed": c.TextColumn("Last changed", width=170),
@@ -170,8 +170,8 @@ def in_effect(row: Row) -> str:
     """What a run gets that starts now, in words: the type's own values, and the defaults where it leaves blank."""
     one = row.effective
     tries = "1 attempt" if one.retry_attempts == 1 else f"{one.retry_attempts:,} attempts"
-    many = "any number" if row.type in NO_PLACE else f"{one.max_concurrent:,}"
-    return f"{length(one.timeout_seconds)}, {tries}, pauses ×{one.backoff_multiplier:g}, {many} at once"
+    many = "any number" if row.type in NO_PLACE else f"{one.max_concurrent:,} at once"
+    return f"{length(one.timeout_seconds)}, {tries}, ×{one.backoff_multiplier:g}, {many}"
 
 
 def at_work(now: Occupancy | None) -> str:

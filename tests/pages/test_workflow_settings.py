@@ -64,8 +64,8 @@ def test_a_change_is_reviewed_saved_and_taken_back(platform: Platform) -> None:
 def test_the_grid_says_in_words_what_a_run_gets(platform: Platform) -> None:
     workflow_settings.save(platform, SYSTEM, [Edit("sleep-cycle", {"timeout_seconds": 7200})], reason="long nights")
     rows = {row.type: settings_form.in_effect(row) for row in workflow_settings.listing(platform, SYSTEM)}
-    assert rows["sleep-cycle"] == "2 hours, 3 attempts, pauses ×2, 100 at once"
-    assert rows["tenant-offboarding"] == "90 days, 3 attempts, pauses ×2, any number at once"
+    assert rows["sleep-cycle"] == "2 hours, 3 attempts, ×2, 100 at once"
+    assert rows["tenant-offboarding"] == "90 days, 3 attempts, ×2, any number"
 
 
 def test_three_attempts_made_five_in_the_grid_are_five_on_a_running_worker(
