@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -103,7 +104,7 @@ def start(
             platform, actor, wanted.type, given=given, workflow_id=wanted.id, task_queue=wanted.task_queue,
             reason=wanted.reason, request_id=_request_id(request),
         )  # fmt: skip
-    response.headers["Location"] = f"/api/v2{router.prefix}/{begun.id}?run_id={begun.run_id}"
+    response.headers["Location"] = f"/api/v2{router.prefix}/{quote(begun.id, safe='/')}?run_id={begun.run_id}"
     return {"id": begun.id, "run_id": begun.run_id}
 
 
