@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import importlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cache
 from types import ModuleType
+from typing import Any, cast
 
 from temporalio.client import (
     Client,
@@ -27,6 +28,7 @@ from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+from adapters.temporal import Temporal, TemporalConfig
 from operations import workflow_catalogue
 from operations.platform import Platform
 from workflows.interceptor import SettingsInterceptor
@@ -43,6 +45,8 @@ MODULES = (
 """Modules of this package that have ``WORKFLOWS``, ``activities(platform)`` and maybe ``SCHEDULES``."""
 TASK_QUEUE = workflow_catalogue.TASK_QUEUE
 RETRY_SECONDS = 5.0
+MOVED_SECONDS = 2.0
+"""How soon a worker follows a change of how Temporal is reached."""
 HEARTBEAT = timedelta(seconds=10)
 """How often the server is told that the worker lives, what it has room for, and on which host."""
 GRACE = timedelta(seconds=5)
@@ -94,7 +98,8 @@ async def run(platform: Platform, stop: asyncio.Event) -> None:
     try:
         while not stop.is_set():
             try:
-                client = await _connect(platform)
+                config = await asyncio.to_thread(_configured, platform)
+                client = await _connect(config)
                 await ensure_schedules(client, schedules(), TASK_QUEUE)
                 worker = Worker(
                     client,
@@ -107,9 +112,11 @@ async def run(platform: Platform, stop: asyncio.Event) -> None:
                     graceful_shutdown_timeout=GRACE,
                 )
                 log.info("working on task queue %s as %s", TASK_QUEUE, identity())
-                await _work(worker, interceptor, client, wake, stop)
+                await _work(worker, interceptor, client, wake, stop, _moved(platform, config))
             except (RPCError, RuntimeError, OSError) as error:
-                log.warning("Temporal at %s is away: %s", platform.settings.temporal_address, error)
+                log.warning(
+                    "Temporal at %s is away: %s", (await asyncio.to_thread(_configured, platform)).address, error
+                )
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), RETRY_SECONDS)
     finally:
@@ -118,16 +125,18 @@ async def run(platform: Platform, stop: asyncio.Event) -> None:
 
 
 async def _work(
-    worker: Worker, interceptor: SettingsInterceptor, client: Client, wake: asyncio.Event, stop: asyncio.Event
-) -> None:
-    """Until ``stop``, or until the worker gives up. Raises what it gave up on."""
+    worker: Worker, interceptor: SettingsInterceptor, client: Client, wake: asyncio.Event, stop: asyncio.Event,
+    moved: Coroutine[Any, Any, None],
+) -> None:  # fmt: skip
+    """Until ``stop``, until ``moved``, or until the worker gives up. Raises what it gave up on."""
     working = asyncio.create_task(worker.run())
     watching = asyncio.create_task(interceptor.places.watch(client, wake))
-    asked = asyncio.create_task(stop.wait())
+    ends = {asyncio.create_task(stop.wait()), asyncio.create_task(moved)}
     try:
-        await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, *ends}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        asked.cancel()
+        for end in ends:
+            end.cancel()
         if not working.done():
             await worker.shutdown()
         watching.cancel()
@@ -135,11 +144,26 @@ async def _work(
     await working
 
 
-async def _connect(platform: Platform) -> Client:
-    settings = platform.settings
+async def _connect(config: TemporalConfig) -> Client:
+    """As the console reaches Temporal, so that what it starts is what this worker works on."""
     return await Client.connect(
-        settings.temporal_address, namespace=settings.temporal_namespace, identity=identity(), runtime=_runtime()
+        config.address or "",
+        namespace=config.namespace,
+        tls=config.tls,
+        api_key=config.api_key.get_secret_value() if config.api_key else None,
+        identity=identity(),
+        runtime=_runtime(),
     )
+
+
+def _configured(platform: Platform) -> TemporalConfig:
+    return cast(Temporal, platform.adapters["temporal"]).config
+
+
+async def _moved(platform: Platform, config: TemporalConfig) -> None:
+    """Until Temporal is configured otherwise than ``config``: the worker then goes there, too."""
+    while await asyncio.to_thread(_configured, platform) == config:
+        await asyncio.sleep(MOVED_SECONDS)
 
 
 @cache

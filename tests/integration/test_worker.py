@@ -14,6 +14,7 @@ import pytest
 from temporalio.client import Client, ScheduleUpdate, ScheduleUpdateInput
 from temporalio.exceptions import ApplicationError
 
+from adapters.temporal import TemporalConfig
 from operations import maintenance, workflow_held
 from operations.access import SYSTEM
 from operations.maintenance import CleanUp
@@ -96,8 +97,7 @@ def test_it_goes_on_after_temporal_was_killed_in_the_middle_of_a_run(
     platform: Platform, queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = start_engine(lambda port: Temporal(tmp_path / f"temporal-{port}", port))
-    changed = {"temporal_address": engine.url}
-    monkeypatch.setattr(platform, "settings", platform.settings.model_copy(update=changed))
+    monkeypatch.setattr(worker, "_configured", lambda _: TemporalConfig(address=engine.url))
     begun: list[Any] = []
 
     def fails_once(_: Platform) -> CleanUp:
