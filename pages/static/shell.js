@@ -19,6 +19,15 @@ if (!window.pilothouseKeys) {
       setTimeout(() => document.querySelector('[role="dialog"] [data-testid="stPageLink"] a')?.click(), 350);
     }
   }, true);
+  // Dialogs and popovers are drawn beside the application's element, which alone knows whether it is light or dark.
+  let scheme = "";
+  const follow = () => {
+    const app = document.querySelector(".stApp");
+    const now = app ? getComputedStyle(app).colorScheme : "";
+    if (now && now !== scheme) document.documentElement.style.colorScheme = scheme = now;
+  };
+  follow();
+  new MutationObserver(follow).observe(document.body, { childList: true });
   new MutationObserver(() => {
     const field = document.querySelector('[role="dialog"] .st-key-search_for input');
     if (field && !field.dataset.focused) {
