@@ -17,7 +17,7 @@ from operations.change import FieldError, Invalid
 from operations.platform import Platform
 from operations.workflow_audit import recorded
 from operations.workflow_catalogue import CATALOGUE
-from operations.workflow_control import NAME_LETTERS, arguments, in_temporal
+from operations.workflow_control import NAME_LETTERS, SIGNALS, arguments, in_temporal
 from operations.workflow_detail import starts_with
 from operations.workflow_executions import adapter_of, count, query_for
 from operations.workflow_filters import PENDING, Filters
@@ -101,6 +101,10 @@ def start(
         signal_name = change.clean(signal_name).strip()
         if not signal_name or len(signal_name) > NAME_LETTERS:
             raise Invalid([FieldError("signal", "needs a name", f"1 to {NAME_LETTERS} letters")])
+        known = SIGNALS.get(seen.filters.type, {})
+        if seen.filters.type in CATALOGUE and signal_name not in known:
+            said = f"{seen.filters.type} knows no {signal_name}"
+            raise Invalid([FieldError("signal", said, ", ".join(known) or "none")])
         values = control.payloads(arguments(given))
     said, adapter = in_temporal(actor, reason), adapter_of(platform)
     now = _still(platform, seen)

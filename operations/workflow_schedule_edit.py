@@ -19,7 +19,7 @@ from operations.access import Actor, Permission, require
 from operations.change import FieldError, Invalid, Outcome
 from operations.platform import Platform
 from operations.workflow_audit import reasoned, recorded
-from operations.workflow_schedules import facts, guard, noted, present, put, subject
+from operations.workflow_schedules import changing, facts, guard, noted, put, subject
 
 TIMES_MOST = 50
 CRON_LETTERS = 200
@@ -62,7 +62,7 @@ def save(
         require(actor, Permission.PAYLOADS_READ)
     arguments = _validated(edit)
     reasoned(reason)
-    now = present(platform, schedule_id)
+    now = changing(platform, actor, schedule_id)
     yours = _yours(edit)
     guard(now, seen, yours)
     before = facts(now)

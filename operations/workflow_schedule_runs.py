@@ -17,7 +17,7 @@ from operations.access import Actor, Permission, require
 from operations.change import FieldError, Invalid, Outcome
 from operations.platform import Platform
 from operations.workflow_audit import reasoned, recorded
-from operations.workflow_schedules import adapter, present, subject
+from operations.workflow_schedules import adapter, changing, present, subject
 
 BACKFILL_MOST = MOST - 1
 """Runs one backfill may start; the server tells of 1,000 times at most, so 1,000 may be more."""
@@ -52,7 +52,7 @@ def trigger(
     Raises as :func:`operations.workflow_schedules.pause`.
     """
     require(actor, Permission.WORKFLOWS_OPERATE)
-    before = present(platform, schedule_id)
+    before = changing(platform, actor, schedule_id)
     patch = SchedulePatch(trigger_immediately=TriggerImmediatelyRequest(overlap_policy=_overlap(overlap)))
     asked = {"overlap": overlap or "as the schedule has it"}
     with recorded(platform, actor, action="temporal.schedule.trigger", subject=subject(schedule_id), reason=reason,
@@ -96,6 +96,7 @@ def backfill(
     require(actor, Permission.WORKFLOWS_OPERATE)
     number = _overlap(overlap)
     reasoned(reason)
+    changing(platform, actor, schedule_id)
     found = preview(platform, actor, schedule_id, start, end)
     request = BackfillRequest(overlap_policy=number)
     request.start_time.FromDatetime(start)

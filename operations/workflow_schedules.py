@@ -21,6 +21,7 @@ from operations.access import Actor, Permission, require
 from operations.change import FieldError, Invalid, NotFound, Outcome
 from operations.platform import Platform
 from operations.workflow_audit import reasoned, recorded
+from operations.workflow_catalogue import CATALOGUE
 
 PER_PAGE = 20
 NOTE_LETTERS = 300
@@ -99,7 +100,7 @@ def delete(
     if typed.strip() != schedule_id:
         raise Invalid([FieldError("name", "What was typed is not the schedule's name.", schedule_id)])
     reasoned(reason)
-    now = present(platform, schedule_id)
+    now = changing(platform, actor, schedule_id)
     guard(now, seen, {"removed": True})
     with recorded(platform, actor, action="temporal.schedule.delete", subject=subject(schedule_id), reason=reason,
                   asked={"removed": True}, request_id=request_id) as record:  # fmt: skip
@@ -117,6 +118,19 @@ def present(platform: Platform, schedule_id: str) -> DescribeScheduleResponse:
     found = service.call(lambda client: schedules.raw(client, service.config.namespace, schedule_id))
     if found is None:
         raise NotFound(f"There is no schedule {schedule_id}.")
+    return found
+
+
+def changing(platform: Platform, actor: Actor, schedule_id: str) -> DescribeScheduleResponse:
+    """As :func:`present`, for who may start what it starts: an own type may need more than operating workflows.
+
+    Raises Forbidden, NotFound, AdapterError.
+    """
+    require(actor, _OPERATE)
+    found = present(platform, schedule_id)
+    kind = CATALOGUE.get(found.schedule.action.start_workflow.workflow_type.name)
+    if kind is not None:
+        require(actor, kind.permission)
     return found
 
 
@@ -176,7 +190,7 @@ def _set_paused(
     said = noted(note)
     if not said:
         raise Invalid([FieldError("note", "Say why.", f"1 to {NOTE_LETTERS} letters")])
-    now = present(platform, schedule_id)
+    now = changing(platform, actor, schedule_id)
     yours = {"paused": paused, "note": said}
     guard(now, seen, yours)
     if not paused and not now.schedule.state.paused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -101,6 +102,15 @@ def test_all_get_a_signal_are_canceled_or_begin_anew(console: Any) -> None:
     more = begin(console, mine, 2)
     run(console, workflow_batch.preview(console, IVO, Filters(id=mine), "cancel"))
     poll(lambda: all(status(console, ident) == "Canceled" for ident in more))
+
+
+def test_our_own_types_get_no_signal_that_they_do_not_know(console: Any) -> None:
+    at = datetime.now(UTC)
+    seen = Preview("signal", Filters(type="usage-sync"), "WorkflowType = 'usage-sync'", 1, (), (("u", "r"),), at)
+    with pytest.raises(change.Invalid, match="usage-sync knows no pilothouse_admitted"):
+        workflow_batch.start(
+            console, IVO, seen, confirmed=seen.name, reason="hurry", signal_name="pilothouse_admitted", given="[1]"
+        )
 
 
 def test_a_number_that_has_moved_refuses(console: Any) -> None:

@@ -19,8 +19,8 @@ from temporalio.client import (
 )
 
 from adapters.temporal_client.schedule_spec import Interval
-from operations import audit, workflow_schedule_edit, workflow_schedule_runs, workflow_schedules
-from operations.access import SYSTEM, Actor, Forbidden
+from operations import access, audit, workflow_schedule_edit, workflow_schedule_runs, workflow_schedules
+from operations.access import SYSTEM, Actor, Forbidden, Permission
 from operations.change import Conflict, Invalid, NotFound
 from operations.platform import Platform
 from operations.workflow_schedule_edit import Edit
@@ -40,12 +40,12 @@ def make(temporal_address: str) -> Iterator[Callable[..., str]]:
     """Make a schedule of this test alone; removed afterwards."""
     made: list[str] = []
 
-    def schedule(every: timedelta = HOUR, *, paused: bool = True) -> str:
+    def schedule(every: timedelta = HOUR, *, paused: bool = True, kind: str = "Nobody") -> str:
         name = f"sch-{os.getpid()}-{next(_numbers)}"
 
         async def create() -> None:
             client = await Client.connect(temporal_address)
-            action = ScheduleActionStartWorkflow("Nobody", {"tenant": "acme"}, id=f"{name}-run", task_queue=name)
+            action = ScheduleActionStartWorkflow(kind, {"tenant": "acme"}, id=f"{name}-run", task_queue=name)
             spec = ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)])
             await client.create_schedule(name, Schedule(action=action, spec=spec, state=ScheduleState(paused=paused)))
 
@@ -201,15 +201,22 @@ def test_removing_needs_the_name_typed_and_a_reason(platform: Platform, make: Ca
     assert recorded(platform, name)[0].after == {"outcome": "done", "removed": True}
 
 
-def test_who_may_only_look_changes_nothing(platform: Platform, make: Callable[..., str]) -> None:
-    name = make()
-    now = NEW_YEAR
+@pytest.mark.parametrize("kind", ["Nobody", "tenant-offboarding"])
+def test_who_may_only_look_or_not_start_what_it_starts_changes_nothing(
+    platform: Platform, make: Callable[..., str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = make(kind=kind)
+    now, who = NEW_YEAR, VIEWER
+    if kind != "Nobody":
+        allowed = frozenset({Permission.INFRA_VIEW, Permission.WORKFLOWS_OPERATE, Permission.PAYLOADS_READ})
+        monkeypatch.setitem(access.ROLES, "operator", allowed)
+        who = Actor("operator", "Olga Operator", frozenset({"operator"}))
     for attempt in (
-        lambda: workflow_schedules.pause(platform, VIEWER, name, seen=None, note="x"),
-        lambda: workflow_schedule_runs.trigger(platform, VIEWER, name, reason="x"),
-        lambda: workflow_schedule_runs.backfill(platform, VIEWER, name, now, now + HOUR, reason="x"),
-        lambda: workflow_schedules.delete(platform, VIEWER, name, typed=name, seen=None, reason="x"),
-        lambda: workflow_schedule_edit.save(platform, VIEWER, name, Edit(note="x"), seen=0, reason="x"),
+        lambda: workflow_schedules.pause(platform, who, name, seen=None, note="x"),
+        lambda: workflow_schedule_runs.trigger(platform, who, name, reason="x"),
+        lambda: workflow_schedule_runs.backfill(platform, who, name, now, now + HOUR, reason="x"),
+        lambda: workflow_schedules.delete(platform, who, name, typed=name, seen=None, reason="x"),
+        lambda: workflow_schedule_edit.save(platform, who, name, Edit(input="[1]"), seen=0, reason="x"),
     ):
         with pytest.raises(Forbidden):
             attempt()
