@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pkgutil
 import random
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
@@ -99,6 +100,16 @@ class Workers:
         process.kill()
         process.join(5)
         self.killed += 1
+
+    def tend(self) -> None:
+        """One more for each that has ended by itself, as a supervisor would; says so on standard error."""
+        for place, process in enumerate(self.running):
+            if not process.is_alive():
+                print(f"worker {process.pid} ended by itself with {process.exitcode}", file=sys.stderr)
+                self.running.pop(place)
+                self.start()
+                return self.tend()
+        return None
 
     def close(self) -> None:
         """End all."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDReusePolicy
 
 from limiter import Limiter, Scope
@@ -135,7 +135,7 @@ def test_every_unit_is_billed_once_whatever_is_killed(console: Platform, billing
         subscribe(billing, "dune", "sub-dune", days_ago=0)
         with console.database.session() as session:
             session.execute(text("UPDATE tenants SET lago_customer_id = 'dune' WHERE id = 'dune'"))
-        asyncio.run(_finish(temporal_address, queue, console))
+        asyncio.run(_finish(temporal_address, queue, console, workers))
     finally:
         workers.close()
     admitted = product.sums
@@ -179,7 +179,17 @@ async def _runs(address: str, queue: str, workers: Workers, billing: Any) -> Non
     await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _finish(address: str, queue: str, platform: Platform) -> None:
+async def _result(handle: WorkflowHandle[Any, Any], workers: Workers) -> Any:
+    """The result of a run, while somebody sees to it that there are workers."""
+    ended, patience = asyncio.ensure_future(handle.result()), time.monotonic() + 90
+    while not ended.done() and time.monotonic() < patience:
+        workers.tend()
+        await asyncio.wait({ended}, timeout=2)
+    assert ended.done(), "a run did not end within 90 s although workers were there"
+    return ended.result()
+
+
+async def _finish(address: str, queue: str, platform: Platform, workers: Workers) -> None:
     """Runs until nothing waits: those under way, and one after the last unit was counted."""
     client = await Client.connect(address)
 
@@ -197,7 +207,7 @@ async def _finish(address: str, queue: str, platform: Platform) -> None:
             USAGE_SYNC, UsageSyncInput(), id=f"{queue}-last-{number}", task_queue=queue,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE, task_timeout=timedelta(seconds=1),
         )  # fmt: skip
-        result = await handle.result()
+        result = await _result(handle, workers)
         if not await asyncio.to_thread(rest):
             assert number > 0 or result is not None
             return
