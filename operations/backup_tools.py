@@ -21,6 +21,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from adapters.core import AdapterError
+from adapters.core.deadline import remaining
 from adapters.core.redact import redact
 from operations.settings import Settings
 
@@ -107,8 +108,12 @@ def restore(tool: str, dsn: str, chunks: Iterable[bytes], seconds: float) -> Non
 def _running(
     command: list[str], dsn: str, seconds: float, *, stdin: bool = False, stdout: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A tool at work, ended when the block ends or after ``seconds``; its failure is raised at the end of the block."""
+    """A tool at work, ended when the block ends, after ``seconds`` or with the present deadline.
+
+    Its failure is raised at the end of the block.
+    """
     late = threading.Event()
+    seconds = min(seconds, remaining(seconds))
     with tempfile.TemporaryFile() as words:
         process = subprocess.Popen(
             command,

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from adapters.core import AdapterError
+from adapters.core import AdapterError, deadline
 from operations import audit, backup_seal, backup_tools, backups, ratelimits
 from operations.access import SYSTEM
 from operations.backup_tools import BackupFailed
@@ -110,6 +110,9 @@ def test_a_tool_that_is_missing_or_fails_says_so(platform: Platform, monkeypatch
         list(backup_tools.dump("/bin/false", platform.database.dsn.get_secret_value(), "x", 5))
     dsn = platform.database.dsn.get_secret_value()
     with pytest.raises(BackupFailed, match="did not end"), backup_tools._running(["/bin/sleep", "60"], dsn, 0.1):
+        pass
+    sleep = ["/bin/sleep", "60"]  # the end of the attempt it belongs to is its own
+    with deadline(0.1), pytest.raises(BackupFailed, match="did not end"), backup_tools._running(sleep, dsn, 50):
         pass
     with pytest.raises(BackupFailed, match="version"):
         backup_tools.check_version("/bin/true", 18)
