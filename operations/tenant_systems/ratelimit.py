@@ -16,6 +16,7 @@ from limiter import keys
 from models import Tenant, Tier
 from operations import change, ratelimit_wire
 from operations.access import SYSTEM, Permission
+from operations.mail import masked
 from operations.platform import Platform
 from operations.tenant_systems.system import Made, Progress, System, TenantSpec, silent
 
@@ -58,7 +59,7 @@ class RateLimitSystem(System):
             if before == _told(row):
                 return Made(identifier, f"Tenant {identifier} on {tenant.tier}.")
             door.session.flush()
-            door.audit(before, _told(row))
+            door.audit(_recorded(before), _recorded(_told(row)))
             door.version = _next_version(door)
             ratelimit_wire.owe_tier(door, door.version, identifier, tenant.tier)
         waits = f", waiting for {door.outcome.waiting_for}" if door.outcome.waiting_for else ""
@@ -78,13 +79,13 @@ class RateLimitSystem(System):
             if row.status == "offboarding":
                 # Its limits stay as they were: what a page shows of a closed tenant is what a limiter would do.
                 row.status = "closed"
-                door.audit(before, _told(row))
+                door.audit(_recorded(before), _recorded(_told(row)))
                 return True
             if row.status != "provisioning":
                 raise Rejected(f"The tenant {tenant_id} is {row.status}.", advice="Offboard it before removing it.")
             door.session.delete(row)
             door.session.flush()
-            door.audit(before, None)
+            door.audit(_recorded(before), None)
             door.version = _next_version(door)
             ratelimit_wire.owe_tier(door, door.version, tenant_id, None)
         return True
@@ -123,3 +124,8 @@ def _row(door: change.Door, tenant_id: str) -> Tenant | None:
 
 def _told(row: Tenant) -> dict[str, str | None]:
     return {"name": row.name, "tier": row.tier_code, "status": row.status, "email": row.contact_email}
+
+
+def _recorded(told: dict[str, str | None] | None) -> dict[str, str | None] | None:
+    """For the record of changes: it is kept for ever, and read by people who may not see tenants."""
+    return told and {**told, "email": masked(told["email"]) if told["email"] else None}

@@ -312,7 +312,7 @@ def test_the_tier_is_on_the_wire_and_gone_with_the_row(platform: Platform) -> No
             .where(AuditEntry.subject == f"tenant/{ID}")
             .order_by(AuditEntry.id)
         ).all()
-    told = {"name": "Acme Labs", "tier": "team", "status": "provisioning", "email": "ops@acme.test"}
+    told = {"name": "Acme Labs", "tier": "team", "status": "provisioning", "email": "o…@acme.test"}
     assert [tuple(row) for row in rows] == [("tenant.make", told), ("tenant.remove", None)]
 
 
