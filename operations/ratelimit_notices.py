@@ -27,6 +27,7 @@ STALE = timedelta(hours=1)
 """A window that ended longer ago is no news."""
 NO_ADDRESS = "no address"
 ADMINS = "admins"
+_ACRONYMS = {"api": "API", "llm": "LLM"}
 
 
 def name(row: Mapping[str, Any]) -> str | None:
@@ -81,9 +82,14 @@ def owe(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
     return queued
 
 
+def spoken(key: str) -> str:
+    """A key as tenants read it: ``llm_tokens`` is "LLM tokens"."""
+    return " ".join(_ACRONYMS.get(word, word) for word in key.replace("_", " ").split()) or key
+
+
 def words(row: Mapping[str, Any], tenant: str, agent: str = "") -> tuple[str, str]:
     """Subject and body of the mail for one signal."""
-    key, limit, used, policy = row["key"], row["limit"], row["used"], row["policy"]
+    key, limit, used, policy = spoken(row["key"]), row["limit"], row["used"], row["policy"]
     whose = f"agent {agent} of {tenant}" if agent else tenant
     over = row["kind"] == "over"
     share = used * 100 // limit if limit else 100

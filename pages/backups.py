@@ -114,6 +114,9 @@ def _moment(proved: BackupRow | None) -> str:
 
 def _now() -> None:
     actor = session.actor()
+    if "backup_now" in st.session_state:
+        # Begun: a reason that stays would invite a second one.
+        st.session_state["backup_reason"] = ""
     forms.result("backup_now")
     if not actor.may(Permission.WORKFLOWS_OPERATE):
         roles = " or ".join(f"**{role.replace('_', ' ')}**" for role in roles_with(Permission.WORKFLOWS_OPERATE))

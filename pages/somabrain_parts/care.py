@@ -34,17 +34,18 @@ def _runs(view: View) -> None:
 def _again(view: View) -> None:
     st.markdown("#### Send failed writes again")
     adapter = cast(SomaBrain, view.adapter)
-    found = cached.reading("somabrain:outbox:failed", lambda: adapter.outbox("failed") or (), every=30.0)
+    found = cached.reading("somabrain:outbox:failed", lambda: _failed(adapter), every=30.0)
     if found.value is None:
         st.caption("Not known while SomaBrain does not answer." if found.error else "Reading…")
         return
-    if not found.value:
-        st.caption("No write has failed, or this version has no outbox.")
+    offered, failed = found.value
+    if not failed:
+        st.caption("No write has failed." if offered else "This version of SomaBrain keeps no list of failed writes.")
         return
     if not view.may(Permission.INFRA_OPERATE):
         st.caption("Only those who operate the platform may send failed writes again.")
         return
-    known: dict[int, OutboxEvent] = {one.id: one for one in found.value}
+    known: dict[int, OutboxEvent] = {one.id: one for one in failed}
     with st.form("somabrain_replay", border=False):
         chosen = st.multiselect(
             "Failed writes", list(known), key="somabrain_replay_which", placeholder="All of them",
@@ -57,6 +58,12 @@ def _again(view: View) -> None:
             asked = st.form_submit_button("Send again", icon=":material/redo:", width="stretch")
     if asked:
         _replay(view, chosen or list(known), reason)
+
+
+def _failed(adapter: SomaBrain) -> tuple[bool, tuple[OutboxEvent, ...]]:
+    """Whether this version keeps a list of failed writes, and the list."""
+    found = adapter.outbox("failed")
+    return found is not None, found or ()
 
 
 def _replay(view: View, ids: list[int], reason: str) -> None:

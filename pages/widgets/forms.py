@@ -57,8 +57,10 @@ def result(note: str) -> None:
     if outcome.delivered:
         st.success(done, icon=":material/check_circle:")
     else:
+        # A sentence that promises the effect at once would contradict the wait.
+        said = "" if done.startswith("Saved") else f"{done} "
         st.warning(
-            f"{done} Saved, waiting for {state.plain(outcome.waiting_for or 'delivery')}: "
+            f"{said}Saved, waiting for {state.plain(outcome.waiting_for or 'delivery')}: "
             "it is delivered as soon as that answers again.",
             icon=":material/schedule_send:",
         )

@@ -200,10 +200,10 @@ def test_the_tenant_is_written_to_once_per_limit_window_and_kind(limiter: Limite
         list(pool.map(lambda _: Collector(console).collect(), range(6)))
     found = mails(console)
     assert sorted(one.subject for one in found) == [
-        "Acme has passed its limit for llm_tokens",
-        "Acme has reached its limit for api_calls",
-        "Acme has used 80 % of its limit for api_calls",
-        "Acme has used 80 % of its limit for llm_tokens",
+        "Acme has passed its limit for LLM tokens",
+        "Acme has reached its limit for API calls",
+        "Acme has used 80 % of its limit for API calls",
+        "Acme has used 80 % of its limit for LLM tokens",
     ]
     assert {one.recipient for one in found} == {"ops@acme.test"} and {one.tenant for one in found} == {"acme"}
     told = {(one.key, one.kind): one.told for one in ratelimit_usage.signals(console, PIM)}
