@@ -37,6 +37,8 @@ DUMP_SECONDS = 3600.0
 LIST_LIMIT = 200
 FAILED_KEPT = timedelta(days=7)
 SCRATCH_PREFIX = "pilothouse_proof_"
+LEFT_BEHIND = timedelta(hours=2)
+"""Longer than any proof takes."""
 
 _TABLES = """
 SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -226,7 +228,7 @@ def keep(found: list[tuple[str, datetime, bool]], daily: int, weekly: int, month
 @contextmanager
 def scratch(dsn: str) -> Iterator[str]:
     """A new, empty database beside the one ``dsn`` names, dropped at the end. Raises BackupFailed, StoreUnavailable."""
-    name = f"{SCRATCH_PREFIX}{uuid4().hex[:12]}"
+    name = f"{_scratch(utcnow())}_{uuid4().hex[:12]}"
     with translated(), _connected(dsn) as connection:
         _drop_leftovers(connection)
         try:
@@ -245,18 +247,20 @@ def scratch(dsn: str) -> Iterator[str]:
 
 
 def _drop_leftovers(connection: psycopg.Connection[Any]) -> None:
-    """Drop scratch databases nobody is connected to: a process killed during a proof leaves one behind."""
+    """Drop old scratch databases nobody is connected to: a process killed during a proof leaves one behind."""
     query = (
-        "SELECT datname FROM pg_database d WHERE starts_with(datname, %s) AND pg_has_role(datdba, 'USAGE')"
+        "SELECT datname FROM pg_database d WHERE starts_with(datname, %s) AND datname < %s"
+        " AND pg_has_role(datdba, 'USAGE')"
         " AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.datname = d.datname)"
-        " AND (pg_stat_file('base/' || oid, true)).modification < now() - interval '2 hours'"
     )
-    try:
-        names = [row[0] for row in connection.execute(query, [SCRATCH_PREFIX]).fetchall()]
-    except psycopg.errors.InsufficientPrivilege:
-        return  # the age of a database is for superusers to see
+    # How old a database is only superusers may see: its name says it.
+    names = [row[0] for row in connection.execute(query, [SCRATCH_PREFIX, _scratch(utcnow() - LEFT_BEHIND)]).fetchall()]
     for name in names:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+def _scratch(at: datetime) -> str:
+    return f"{SCRATCH_PREFIX}{at:%Y%m%d%H%M%S}"
 
 
 def _restore(platform: Platform, manifest: dict[str, Any], sealer: Sealer, dsn: str, beat: Beat) -> None:

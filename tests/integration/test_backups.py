@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from adapters.core import AdapterError, deadline
 from operations import audit, backup_seal, backup_tools, backups, ratelimits
@@ -116,6 +118,28 @@ def test_a_tool_that_is_missing_or_fails_says_so(platform: Platform, monkeypatch
         pass
     with pytest.raises(BackupFailed, match="version"):
         backup_tools.check_version("/bin/true", 18)
+
+
+def test_what_a_killed_proof_left_behind_is_dropped_without_a_superuser(
+    platform: Platform,
+) -> None:
+    owner = f"proof_{uuid.uuid4().hex[:8]}"
+    dsn = make_url(platform.database.dsn.get_secret_value())
+    with psycopg.connect(platform.database.dsn.get_secret_value(), autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {owner} LOGIN CREATEDB PASSWORD 'proof'".encode())
+    own = dsn.set(username=owner, password="proof").render_as_string(hide_password=False)
+    try:
+        with backups.scratch(own) as young, psycopg.connect(own, autocommit=True) as connection:
+            old = f"{backups.SCRATCH_PREFIX}20200101000000_{owner}"
+            connection.execute(f"CREATE DATABASE {old} TEMPLATE template0".encode())
+            with backups.scratch(own):
+                assert old not in _scratch_databases(platform)
+                assert make_url(young).database in _scratch_databases(platform)
+    finally:
+        with psycopg.connect(platform.database.dsn.get_secret_value(), autocommit=True) as connection:
+            for name in [one for one in _scratch_databases(platform) if one.endswith(owner)]:
+                connection.execute(f"DROP DATABASE {name}".encode())
+            connection.execute(f"DROP ROLE {owner}".encode())
 
 
 def test_storage_away_fails_and_starts_over(platform: Platform, standins: Any) -> None:
