@@ -52,6 +52,13 @@ def anchor(address: str, words: object, tip: str = "") -> str:
     return f'<a href="{state.text(address)}" target="_self"{title}>{state.text(words)}</a>'
 
 
+def length(seconds: float) -> str:
+    """A length of time, short ones exactly."""
+    if seconds < 1:
+        return f"{1000 * max(0.0, seconds):.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 10 else state.span(seconds)
+
+
 def words(status: str) -> str:
     """A status as people write it; takes "TimedOut", "TIMED_OUT" and "timed out"."""
     plain = status.replace("_", " ").strip()

@@ -85,7 +85,7 @@ def _head(of: Detail) -> None:
     ended = one.closed_at
     took = "–"
     if one.started_at:
-        took = state.span(((ended or utcnow()) - one.started_at).total_seconds())
+        took = common.length(((ended or utcnow()) - one.started_at).total_seconds())
     facts = [
         ("Started", f"{state.since(one.started_at)} ago", state.moment(one.started_at)),
         ("Closed", f"{state.since(ended)} ago" if ended else "–", state.moment(ended)),

@@ -99,7 +99,7 @@ def _row(step: Step, begin: datetime, end: datetime) -> str:
     width = 100 * (((ended or end) - (step.began_at or begin)).total_seconds()) / span
     left, width = min(max(left, 0.0), 99.0), max(0.0, width)
     width = min(width, 100.0 - left)
-    took = "–" if step.seconds is None else length(step.seconds)
+    took = "–" if step.seconds is None else common.length(step.seconds)
     about = step.note if step.kind in ("activity", "local activity", "child workflow") else ""
     name = state.text(about or step.name)
     if step.kind == "child workflow" and step.ident:
@@ -136,13 +136,6 @@ def _inner(title: str, found: Sequence[Value]) -> str:
     if not found or not any(one.readable for one in found):
         return ""
     return f"<details><summary>{title}</summary>{values(found)}</details>"
-
-
-def length(seconds: float) -> str:
-    """A length of time, short ones exactly."""
-    if seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 10 else state.span(seconds)
 
 
 def _ahead(at: datetime | None) -> str:

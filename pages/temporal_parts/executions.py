@@ -11,7 +11,6 @@ from operations.change import FieldError, Invalid, StoreUnavailable
 from operations.workflow_catalogue import CATALOGUE
 from operations.workflow_executions import Execution, Filters
 from pages.temporal_parts import batch, common, detail, detail_actions, start
-from pages.temporal_parts.detail_timeline import length
 from pages.widgets import cached, session, state, table
 from pages.widgets.template import View
 
@@ -180,7 +179,7 @@ def _turn(token: str, following: bytes) -> None:
 def _row(one: Execution, tenants: bool) -> tuple[str, ...]:
     took = "–"
     if one.closed_at and one.started_at:
-        took = length((one.closed_at - one.started_at).total_seconds())
+        took = common.length((one.closed_at - one.started_at).total_seconds())
     cells = (
         table.when(one.started_at),
         f"<code>{common.anchor(common.executions(run=one.id, run_id=one.run_id), one.id, one.run_id)}</code>",

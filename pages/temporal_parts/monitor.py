@@ -38,7 +38,7 @@ def draw(view: View) -> None:
 def _row(one: Execution) -> tuple[str, ...]:
     took = "–"
     if one.closed_at and one.started_at:
-        took = state.span((one.closed_at - one.started_at).total_seconds())
+        took = common.length((one.closed_at - one.started_at).total_seconds())
     return (
         table.when(one.started_at),
         f"<code>{common.anchor(common.executions(run=one.id, run_id=one.run_id), one.id)}</code>",

@@ -92,27 +92,35 @@ def _facts(view: View, schedule_id: str) -> None:
 
 
 def _runs(one: Schedule) -> None:
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        st.markdown("##### Last runs")
-        if one.recent:
-            table.draw(("Started", "Due", "Outcome", "Took", "Run"), map(_run, one.recent), quiet=(0, 1), right=(3,))
-        else:
-            st.caption("None yet.")
-    with right:
-        st.markdown("##### Next runs")
-        if one.paused:
-            st.caption("None while it is paused.")
-        elif one.next:
-            table.draw(("At", "In"), ((state.moment(at), state.span(_until(at))) for at in one.next[:5]), quiet=(0,))
-        else:
-            st.caption("None: its times are over, or it has none.")
+    with st.grid(2, min_column_width=440):
+        with st.container():
+            _last(one)
+        with st.container():
+            _next(one)
+
+
+def _last(one: Schedule) -> None:
+    st.markdown("##### Last runs")
+    if one.recent:
+        table.draw(("Started", "Due", "Outcome", "Took", "Run"), map(_run, one.recent), quiet=(0, 1), right=(3,))
+    else:
+        st.caption("None yet.")
+
+
+def _next(one: Schedule) -> None:
+    st.markdown("##### Next runs")
+    if one.paused:
+        st.caption("None while it is paused.")
+    elif one.next:
+        table.draw(("At", "In"), ((state.moment(at), state.span(_until(at))) for at in one.next[:5]), quiet=(0, 1))
+    else:
+        st.caption("None: its times are over, or it has none.")
 
 
 def _run(run: Ran) -> tuple[str, ...]:
     took = "–"
     if run.started_at and run.closed_at:
-        took = state.span((run.closed_at - run.started_at).total_seconds())
+        took = common.length((run.closed_at - run.started_at).total_seconds())
     where = common.executions(run=run.workflow_id, run_id=run.run_id)
     return (
         table.when(run.started_at),

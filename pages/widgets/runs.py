@@ -9,7 +9,7 @@ import streamlit as st
 from operations import workflow_executions
 from operations.workflow_executions import Execution, Filters
 from pages.temporal_parts import common
-from pages.widgets import cached, state, table
+from pages.widgets import cached, table
 from pages.widgets.page import all_pages
 from pages.widgets.template import View
 
@@ -40,7 +40,7 @@ def draw(view: View, *kinds: str, title: str = "Latest runs") -> None:
 
 
 def _row(one: Execution) -> tuple[str, ...]:
-    took = state.span((one.closed_at - one.started_at).total_seconds()) if one.started_at and one.closed_at else "–"
+    took = common.length((one.closed_at - one.started_at).total_seconds()) if one.started_at and one.closed_at else "–"
     link = common.anchor(_address(run=one.id, run_id=one.run_id), one.type, one.id)
     word = common.words(one.status)
     return table.when(one.started_at), link, f"<b>{word}</b>" if word in ("Failed", "Timed out") else word, took
