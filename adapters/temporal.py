@@ -127,7 +127,7 @@ class Temporal(Adapter[TemporalConfig]):
             Setting("history_shards", str(cluster.history_shard_count), group="Cluster"),
             Setting("namespace", space.namespace_info.name, group="Namespace"),
             Setting("description", redact(space.namespace_info.description), group="Namespace"),
-            Setting("retention", f"{connection.retention_days(space):g} days", group="Namespace",
+            Setting("retention", _days(connection.retention_days(space)), group="Namespace",
                     description="How long closed workflows are kept."),
             Setting("global", "yes" if space.is_global_namespace else "no", group="Namespace"),
             Setting("history_archival", "on" if space.config.history_archival_state == 2 else "off", group="Namespace"),
@@ -296,3 +296,7 @@ class Temporal(Adapter[TemporalConfig]):
 def _left() -> timedelta:
     # Slightly less than the deadline, so that the server's own time-out comes back as an answer.
     return timedelta(seconds=max(0.05, remaining() - 0.05))
+
+
+def _days(count: float) -> str:
+    return f"{count:g} day{'' if count == 1 else 's'}"

@@ -74,7 +74,8 @@ def _found(tenant: str) -> list[Moving]:
 def _moving(tenant: str) -> None:
     found = _found(tenant)
     if not found:
-        return
+        # The last of them arrived: what the page says around this part is old.
+        st.rerun()
     if not tenant:
         st.markdown("#### On their way")
     for one in found[:SHOWN]:
