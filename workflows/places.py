@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from temporalio import activity
@@ -32,6 +32,8 @@ ADMITTED = "pilothouse_admitted"
 """The signal that tells a waiting run that it has its place; its argument is the run's original id."""
 THREADS = 8
 LOOK_SECONDS = 1.0
+CALL = timedelta(seconds=10)
+"""Of one question to Temporal: a server that hangs must not keep other types' runs from their places."""
 TELLING = 20
 """Runs told at once."""
 
@@ -118,7 +120,7 @@ class Places:
         async def one(place: Place) -> Place | None:
             async with room:
                 try:
-                    await client.get_workflow_handle(place.workflow_id).signal(ADMITTED, place.run_id)
+                    await client.get_workflow_handle(place.workflow_id).signal(ADMITTED, place.run_id, rpc_timeout=CALL)
                 except RPCError as error:
                     if error.status is not RPCStatusCode.NOT_FOUND:
                         log.warning("%s could not be told that it has its place: %s", place.workflow_id, error)
@@ -144,13 +146,14 @@ class Places:
 
     async def _ended(self, client: Client, place: Place) -> bool:
         try:
-            now = await client.get_workflow_handle(place.workflow_id).describe()
+            now = await client.get_workflow_handle(place.workflow_id).describe(rpc_timeout=CALL)
             if now.close_time is not None:
                 return True
             if now.run_id == place.run_id:
                 return False
             # Another run of the same workflow: the same one after a reset, its continuation, or a stranger.
-            first = client.get_workflow_handle(place.workflow_id, run_id=now.run_id).fetch_history_events(page_size=1)
+            handle = client.get_workflow_handle(place.workflow_id, run_id=now.run_id)
+            first = handle.fetch_history_events(page_size=1, rpc_timeout=CALL)
             async for event in first:
                 begun = event.workflow_execution_started_event_attributes
                 return place.run_id != begun.original_execution_run_id and not begun.continued_execution_run_id

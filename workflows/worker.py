@@ -32,6 +32,7 @@ from adapters.temporal import Temporal, TemporalConfig
 from operations import workflow_catalogue
 from operations.platform import Platform
 from workflows.interceptor import SettingsInterceptor
+from workflows.places import CALL
 from workflows.planned import Planned
 from workflows.store import Store, identity
 
@@ -80,7 +81,7 @@ async def ensure_schedules(client: Client, wanted: Sequence[Planned], task_queue
             state=ScheduleState(note=planned.note, paused=planned.paused),
         )
         with contextlib.suppress(ScheduleAlreadyRunningError):
-            await client.create_schedule(planned.id, schedule, trigger_immediately=planned.at_once)
+            await client.create_schedule(planned.id, schedule, trigger_immediately=planned.at_once, rpc_timeout=CALL)
 
 
 async def run(platform: Platform, stop: asyncio.Event) -> None:

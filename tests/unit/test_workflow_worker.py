@@ -1,17 +1,21 @@
-"""The worker's connection."""
+"""The worker's way to Temporal."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.temporal import Temporal, TemporalConfig
+from operations.workflow_slots import Place
 from workflows import worker
+from workflows.places import Places
 
 
 def test_it_reaches_temporal_as_the_console_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +46,26 @@ def test_it_follows_when_temporal_is_configured_otherwise(monkeypatch: pytest.Mo
         await asyncio.wait_for(moved, 5)
 
     asyncio.run(run())
+
+
+def test_a_temporal_that_hangs_is_not_waited_for() -> None:
+    asked: list[str] = []
+
+    async def hangs(*_: Any, rpc_timeout: timedelta | None = None, **__: Any) -> None:
+        asked.append("asked")
+        await asyncio.sleep(60 if rpc_timeout is None else 0)
+        raise RPCError("too late", RPCStatusCode.DEADLINE_EXCEEDED, b"")
+
+    client: Any = SimpleNamespace(get_workflow_handle=lambda *_: SimpleNamespace(signal=hangs, describe=hangs))
+    places = Places(*[cast(Any, None)] * 2)
+    run = Place("a-type", "a-run", "1")
+
+    async def look() -> None:
+        await asyncio.wait_for(places.tell(client, [run]), 5)
+        assert not await asyncio.wait_for(places._ended(client, run), 5)
+
+    try:
+        asyncio.run(look())
+    finally:
+        places.close()
+    assert len(asked) == 2
