@@ -34,6 +34,11 @@ class TenantRow:
     lago_customer_id: str | None = None
     keycloak_realm: str | None = None
     somabrain_tenant: str | None = None
+    contact_email: str | None = None
+    keycloak_group: str | None = None
+    lago_subscription_id: str | None = None
+    qdrant_collection: str | None = None
+    s3_prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,8 @@ class UsageDay:
 _agents = select(func.count()).where(Agent.tenant_id == Tenant.id).correlate(Tenant).scalar_subquery()
 _columns = select(
     Tenant.id, Tenant.name, Tier.name, Tenant.tier_code, Tenant.status, _agents, Tenant.created_at,
-    Tenant.lago_customer_id, Tenant.keycloak_realm, Tenant.somabrain_tenant,
+    Tenant.lago_customer_id, Tenant.keycloak_realm, Tenant.somabrain_tenant, Tenant.contact_email,
+    Tenant.keycloak_group, Tenant.lago_subscription_id, Tenant.qdrant_collection, Tenant.s3_prefix,
 ).join(Tier, Tier.code == Tenant.tier_code)  # fmt: skip
 
 

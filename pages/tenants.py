@@ -90,6 +90,28 @@ def _status(status: str) -> str:
     return said if status == "active" else f"<span class='ph-pill ph-{_TONE.get(status, 'unknown')}'>{said}</span>"
 
 
+def _places(tenant: tenants.TenantRow) -> None:
+    """What the tenant is called where else it lives, each with the way there."""
+    known = (
+        ("Mails go to", tenant.contact_email, "email"),
+        ("Keycloak realm", tenant.keycloak_realm, "auth"),
+        ("Keycloak group", tenant.keycloak_group, "auth"),
+        ("Lago customer", tenant.lago_customer_id, "billing"),
+        ("Lago subscription", tenant.lago_subscription_id, "billing"),
+        ("Qdrant collection", tenant.qdrant_collection, "qdrant"),
+        ("S3 prefix", tenant.s3_prefix, "storage"),
+        ("SomaBrain tenant", tenant.somabrain_tenant, "somabrain"),
+    )
+    rows = [
+        (what, f"<a href='/{page}' target='_self'><code>{state.text(name)}</code></a>")
+        for what, name, page in known
+        if name
+    ]
+    if rows:
+        st.markdown("#### Where it lives")
+        table.draw(("What", "Name there"), rows, quiet=(0,))
+
+
 def _detail(tenant_id: str) -> None:
     who, platform = session.actor(), session.platform()
     with st.container(horizontal=True, horizontal_alignment="distribute"):
@@ -115,6 +137,7 @@ def _detail(tenant_id: str) -> None:
         f'<div class="ph-banner ph-{tone}"><div><h2>{state.text(tenant.name)}</h2>'
         f"<p><code>{state.text(tenant.id)}</code></p></div><div class='ph-facts'>{cells}</div></div>"
     )
+    _places(tenant)
     st.markdown(f"#### Usage of the last {USAGE_DAYS} days")
     usage = tenants.usage(platform, who, tenant_id, USAGE_DAYS)
     if not usage:

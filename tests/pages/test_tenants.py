@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from operations import tenant_lifecycle
 from operations.platform import Platform
+from pages.widgets.page import all_pages
 from sandbox.inprocess import Services
 from tests.pages.driver import opened, signed_in, texts
 from tests.support import poll
@@ -81,6 +83,12 @@ def test_a_tenant_is_added_and_followed(
     assert "Lago customer and subscription" in said
     assert f"face_temporal=Executions&amp;run=tenant-provisioning%2F{name}" in said
     assert row(platform, name)["status"] == "active"
+    said = texts(opened("tenants", signed_in(platform, "infra_admin"), {"tenant": name}))
+    assert "Where it lives" in said
+    assert f"<code>tenants/{name}/</code>" in said
+    places = re.findall(r"<a href='/([a-z-]+)' target='_self'><code>", said)
+    assert len(places) >= 6
+    assert set(places) <= {page.url for page in all_pages().values()}
 
 
 def test_a_tenant_is_sent_away_and_kept(platform: Platform, temporal_address: str, queue: str, name: str) -> None:
