@@ -140,7 +140,7 @@ class _Outbound(WorkflowOutboundInterceptor):
 async def _begin(place: bool) -> Begun:
     info = workflow.info()
     asking = Asking(
-        info.workflow_type, info.workflow_id, info.original_execution_run_id, info.start_time,
+        info.workflow_type, info.workflow_id, info.original_execution_run_id, info.workflow_start_time,
         continued=info.continued_run_id is not None, place=place,
     )  # fmt: skip
     begun: Begun = await workflow.execute_local_activity(
