@@ -20,7 +20,7 @@ worker: setup-run ## A Temporal worker with the sampler
 	exec $(VENV_PYTHON) -m workflows
 
 test: setup-dev
-	$(VENV_PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(VENV_PYTHON) -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: setup-dev
 	$(VENV_PYTHON) -m ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,13 @@ from sandbox import config
 from sandbox.engines import Postgres, Temporal, Valkey, postgres_tools
 from sandbox.inprocess import Services
 from tests import support
+
+_MAIN = sys.modules["__main__"]
+
+
+def pytest_runtest_setup() -> None:
+    """Streamlit makes the page it runs ``__main__``, which multiprocessing would run again in every child."""
+    sys.modules["__main__"] = _MAIN
 
 
 @pytest.fixture(scope="session")
