@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import redis
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from limiter import Limiter
+from limiter import Limiter, usage
 from tests.browser.browser import SHOTS
 from tests.browser.conftest import Sandbox, Visit, sign_in, visit
 from tests.support import poll
@@ -29,14 +30,19 @@ def fresh(chromium: Browser) -> Iterator[Visit]:
 
 
 @pytest.fixture
-def limiter(sandbox: Sandbox) -> Iterator[Limiter]:
-    """A limiter as any service of the product has it."""
+def client(sandbox: Sandbox) -> Iterator[redis.Redis]:
+    """The sandbox's Redis."""
     endpoints = json.loads((sandbox.folder / "endpoints.json").read_text())
-    client = redis.Redis.from_url(endpoints["redis"])
+    with redis.Redis.from_url(endpoints["redis"]) as made:
+        yield made
+
+
+@pytest.fixture
+def limiter(client: redis.Redis) -> Iterator[Limiter]:
+    """A limiter as any service of the product has it."""
     with Limiter(client, timeout=2.0) as made:
         assert made.wait_ready()
         yield made
-    client.close()
 
 
 def cell(page: Page, words: str) -> Locator:
@@ -85,6 +91,32 @@ def test_an_admin_changes_a_limit_by_keyboard_and_it_is_obeyed(
     poll(lambda: limiter.peek("api_calls", "a-tenant-without-tier").limit == 2000, seconds=10)
     SHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SHOTS / "ratelimits-saved.png")
+
+
+def test_the_products_own_traffic_obeys_and_the_page_shows_it(
+    fresh: Visit, sandbox: Sandbox, client: redis.Redis
+) -> None:
+    """A process of the sandbox calls all the time, one of its tenants on the free tier too often."""
+    ada = sandbox.people["ada"]["api_token"]
+    tier = f"{sandbox.url}/api/v2/infrastructure/ratelimits/api_calls/tiers/free"
+    bearer = {"Authorization": f"Bearer {ada}"}
+
+    def put(limit: int) -> None:
+        seen = httpx.get(tier, headers=bearer).raise_for_status().headers["etag"]
+        values = {"limit": limit, "reason": "to watch it obeyed"}
+        httpx.put(tier, json=values, headers={**bearer, "If-Match": seen}).raise_for_status()
+
+    assert not [one for one in usage.blocked(client) if one.limit == 7]
+    sign_in(fresh, sandbox, "ada", f"{ADDRESS}?face=Live")
+    put(7)
+    try:
+        poll(lambda: [one for one in usage.blocked(client) if one.limit == 7], seconds=30)
+        refused = (
+            fresh.page.locator("tr").filter(has_text="api_calls").filter(has=fresh.page.get_by_text("7", exact=True))
+        )
+        expect(refused.first).to_be_visible(timeout=15_000)
+    finally:
+        put(100)
 
 
 def test_a_counter_is_reset_after_asking_with_a_reason_and_on_the_record(
