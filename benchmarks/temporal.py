@@ -100,7 +100,14 @@ async def _cold(served: Served, cookie: str, page: str) -> None:
         first = time.perf_counter() - begun
         await tab.locator(f".{TABLE}").first.wait_for(timeout=WHOLE_SECONDS * 1000)
         whole = time.perf_counter() - begun
+        # Whoever has had the console open before has its scripts; the page is as new as the first time.
+        again = await context.new_page()
+        begun = time.perf_counter()
+        await again.goto(f"{served.url}/{page}", wait_until="commit")
+        await again.locator(".ph-banner").first.wait_for()
+        known = time.perf_counter() - begun
         await browser.close()
+    emit(Row("first content, a browser that has the scripts", milliseconds(known), "< 1 s", known < 1))
     emit(Row("first content, browser and console cold", milliseconds(first), "< 1 s", first < 1))
     emit(Row("the table of all types, nothing read before", milliseconds(whole)))
 
