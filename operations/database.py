@@ -275,6 +275,11 @@ class Database:
         return engine
 
 
+def take_turns(session: Session, name: str) -> None:
+    """Wait until no other transaction holds ``name``, and hold it until this one ends, in whichever process."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn PostgreSQL being away, too slow or exhausted into StoreUnavailable; let every other error pass."""

@@ -8,7 +8,6 @@ between delivering and noting it delivers again.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from adapters.core import AdapterError, deadline, utcnow
 from adapters.core.redact import redact
-from operations.database import StoreUnavailable
+from operations.database import StoreUnavailable, take_turns
+from operations.loop import Loop
 from operations.platform import Platform
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,11 @@ def deliver_soon(platform: Platform, topic: str, key: str) -> bool:
         return False
 
 
+def hold(session: Session, topic: str, key: str) -> None:
+    """Let nobody else deliver this key until the transaction ends: what is read now is the newest that may be there."""
+    take_turns(session, f"outbox:{topic}:{key}")
+
+
 def deliver(platform: Platform, topic: str, key: str, *, seconds: float = HANDLER_SECONDS) -> bool:
     """Deliver everything waiting for one key, in order; True when nothing waits any more.
 
@@ -89,9 +95,7 @@ def deliver(platform: Platform, topic: str, key: str, *, seconds: float = HANDLE
     while True:
         with platform.database.session(seconds=seconds + 5) as session:
             session.execute(text(f"SET LOCAL lock_timeout = '{int(seconds * 1000)}ms'"))
-            session.execute(
-                text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"outbox:{topic}:{key}"}
-            )
+            hold(session, topic, key)
             rows = session.execute(
                 text(
                     "SELECT id, topic, key, payload, created_at, attempts FROM outbox"
@@ -172,32 +176,11 @@ def waiting(platform: Platform) -> int:
         return int(session.scalar(text("SELECT count(*) FROM outbox WHERE delivered_at IS NULL")) or 0)
 
 
-class Relay:
+class Relay(Loop):
     """The thread that delivers what waits: for the slow systems, or for all others."""
 
     def __init__(self, platform: Platform, every: float = 1.0, *, slow: bool = False) -> None:
-        self._platform = platform
-        self._every = every
-        self._slow = slow
-        self._stop = threading.Event()
-        name = "outbox-relay-slow" if slow else "outbox-relay"
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the pass under way, at most 3 s later."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(3)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every):
-            try:
-                relay_once(self._platform, slow=self._slow)
-            except AdapterError as error:
-                log.warning("the outbox waits: %s", error)
-            except Exception:
-                log.exception("the outbox relay failed; it goes on")
+        super().__init__(
+            "outbox-relay-slow" if slow else "outbox-relay", lambda: relay_once(platform, slow=slow), log,
+            "the outbox waits", every=every, first=every,
+        )  # fmt: skip

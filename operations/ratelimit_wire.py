@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from limiter.table import text as decoded
 from models import RateLimitKey, RateLimitPolicy, Tenant
 from operations import access, change, outbox
 from operations.access import SYSTEM, Actor, Permission
+from operations.loop import Loop
 from operations.platform import Platform
 from operations.ratelimit_rules import base_document, override_document, override_name
 
@@ -165,40 +165,28 @@ def _version(document: dict[str, Any]) -> int:
     return version if isinstance(version, int) else 0
 
 
-class Reconciler:
+class Reconciler(Loop):
     """The thread that reconciles at the start and every minute, and brings usage and, more often, signals home."""
 
     def __init__(self, platform: Platform, every: float = 60.0, signals_every: float = 5.0) -> None:
-        self._platform, self._every, self._signals_every = platform, every, signals_every
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ratelimit-reconciler", daemon=True)
+        from operations import ratelimit_signals
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        super().__init__(
+            "ratelimit-reconciler", self._once, log, "rate limits wait to be reconciled",
+            every=signals_every, retry=5.0,
+        )  # fmt: skip
+        self._platform, self._between, self._due = platform, every, 0.0
+        self._signals = ratelimit_signals.Collector(platform)
 
-    def stop(self) -> None:
-        """End, at most 3 s later."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(3)
+    def _once(self) -> None:
+        from operations import ratelimit_usage
 
-    def _run(self) -> None:
-        from operations import ratelimit_signals, ratelimit_usage
-
-        signals = ratelimit_signals.Collector(self._platform)
-        wait, due = 0.0, 0.0
-        while not self._stop.wait(wait):
-            wait = self._signals_every
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + self._between
             try:
-                if time.monotonic() >= due:
-                    reconcile(self._platform)
-                    ratelimit_usage.collect(self._platform)
-                    due = time.monotonic() + self._every
-                signals.collect()
-            except AdapterError as error:
-                wait = 5.0
-                log.warning("rate limits wait to be reconciled: %s", error)
-            except Exception:
-                due = time.monotonic() + self._every
-                log.exception("reconciling rate limits failed; it goes on")
+                reconcile(self._platform)
+                ratelimit_usage.collect(self._platform)
+            except AdapterError:
+                self._due = 0.0  # somebody is away: again as soon as they may be back
+                raise
+        self._signals.collect()

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from cryptography.fernet import InvalidToken
 from pydantic import SecretStr, ValidationError
 from redis.exceptions import RedisError
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from adapters.core import Adapter, AdapterError, ServiceConfig, adapter_classes, utcnow
 from models import AuditEntry, ServiceConfigRow
@@ -26,6 +26,8 @@ from operations import access, outbox
 from operations import change as changes
 from operations.access import Actor, Permission
 from operations.change import Conflict, FieldError, Invalid, NotFound, Outcome
+from operations.database import take_turns
+from operations.loop import Loop
 from operations.platform import Platform
 from operations.settings import file_services
 
@@ -354,9 +356,7 @@ def _store(
         platform, actor, Permission.INFRA_CONFIGURE, action=action, subject=slug, reason=reason, request_id=request_id
     ) as door:
         # The row is made first, so that two people who both saw version 0 meet at its lock.
-        door.session.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"service_configs:{slug}"}
-        )
+        take_turns(door.session, f"service_configs:{slug}")
         row = door.session.get(ServiceConfigRow, slug, with_for_update=True)
         old = _decrypted(platform, row) if row is not None else Stored()
         if old.version != seen_version:
@@ -454,35 +454,20 @@ def _announce(platform: Platform, messages: Sequence[outbox.Message]) -> None:
     platform.redis.publish(CHANNEL, messages[-1].key)
 
 
-class Watcher:
+class Watcher(Loop):
     """Keeps a process's adapters at the stored configuration: told by Redis, and looking every 5 s anyway."""
 
     def __init__(self, platform: Platform, every: float = POLL_SECONDS) -> None:
-        self._platform = platform
-        self._every = every
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="config-watcher", daemon=True)
+        super().__init__("config-watcher", self._once, log, "service configuration cannot be read", every=0.1)
+        self._platform, self._patience = platform, every
+        self._listening: Any = None
+        self._looked = False
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End, at most 2 s later."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(2)
-
-    def _run(self) -> None:
-        listening: Any = None
-        while not self._stop.is_set():
-            try:
-                pick_up(self._platform)
-            except AdapterError as error:
-                log.warning("service configuration cannot be read: %s", error)
-            except Exception:
-                log.exception("picking up configuration failed; it is tried again")
-            listening = self._listen(listening)
+    def _once(self) -> None:
+        if self._looked:
+            self._listening = self._listen(self._listening)
+        self._looked = True
+        pick_up(self._platform)
 
     def _listen(self, listening: Any) -> Any:
         """Wait for word from Redis, at most ``every`` seconds in short steps."""
@@ -491,12 +476,12 @@ class Watcher:
             if listening is None:
                 listening = self._platform.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
                 listening.subscribe(CHANNEL)
-            while waited < self._every and not self._stop.is_set():
+            while waited < self._patience and not self.stopping.is_set():
                 if listening.get_message(timeout=0.5):
                     return listening
                 waited += 0.5
         except (RedisError, OSError):
-            self._stop.wait(self._every)
+            self.stopping.wait(self._patience)
             return None
         return listening
 

@@ -14,6 +14,7 @@ from models import WorkflowSettings
 from operations import access, change, workflow_rules
 from operations.access import Actor, Permission
 from operations.change import Conflict, FieldError, Invalid, NotFound, Outcome
+from operations.database import take_turns
 from operations.platform import Platform
 from operations.workflow_catalogue import CATALOGUE
 from operations.workflow_rules import DEFAULT, FIELDS, Settings, resolve
@@ -157,7 +158,7 @@ def save(
         request_id=request_id,
     ) as door:  # fmt: skip
         # Changes are rare: one at a time, so that a row that is not there yet needs no lock of its own.
-        door.session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('workflow_settings', 0))"))
+        take_turns(door.session, "workflow_settings")
         done = tuple(_perform(door, edit, values) for edit, values in wishes)
     return Saved(done, door.outcome)
 

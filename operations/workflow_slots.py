@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from operations import access
 from operations.access import Actor, Permission
+from operations.database import take_turns
 from operations.platform import Platform
 from operations.workflow_rules import DEFAULT, FALLBACK
 
@@ -154,7 +155,7 @@ def occupancy(platform: Platform, actor: Actor) -> dict[str, Occupancy]:
 
 
 def _lock(session: Session, type_: str) -> None:
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"places:{type_}"})
+    take_turns(session, f"places:{type_}")
 
 
 def _take_over(session: Session, key: dict[str, Any]) -> bool:

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from adapters.core import AdapterError, Unreachable
+from adapters.core import Unreachable
 from models import WorkflowSettings
 from operations import access, change, outbox
 from operations.access import SYSTEM, Actor, Permission
+from operations.loop import Loop
 from operations.platform import Platform
 from operations.workflow_rules import FIELDS
 
@@ -124,39 +124,15 @@ def reconcile(platform: Platform, actor: Actor = SYSTEM, *, repair: bool = True)
 
 def _repair(platform: Platform, name: str) -> None:
     with platform.database.session() as session:
-        # The lock under which changes of this type are delivered: what is read here is the newest that may be there.
-        session.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"outbox:{TOPIC}:{name}"}
-        )
+        outbox.hold(session, TOPIC, name)
         _write(platform, name, stored(session, [name]).get(name))
 
 
-class Reconciler:
+class Reconciler(Loop):
     """The thread that reconciles at the start and every minute."""
 
     def __init__(self, platform: Platform, every: float = 60.0, retry: float = 5.0) -> None:
-        self._platform, self._every, self._retry = platform, every, retry
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="workflow-reconciler", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End, at most 3 s later."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(3)
-
-    def _run(self) -> None:
-        wait = 0.0
-        while not self._stop.wait(wait):
-            wait = self._every
-            try:
-                reconcile(self._platform)
-            except AdapterError as error:
-                wait = self._retry
-                log.warning("workflow settings wait to be reconciled: %s", error)
-            except Exception:
-                log.exception("reconciling workflow settings failed; it goes on")
+        super().__init__(
+            "workflow-reconciler", lambda: reconcile(platform), log, "workflow settings wait to be reconciled",
+            every=every, retry=retry,
+        )  # fmt: skip

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from adapters.core import Denied, Rejected, TimedOut
 from adapters.s3 import S3, S3Config
+from operations.database import take_turns
 from operations.platform import Platform
 from operations.tenant_systems import row
 from operations.tenant_systems.system import Made, Progress, System, TenantSpec, not_configured, silent
@@ -141,8 +142,7 @@ def _turn_of(platform: Platform, adapter: S3) -> Iterator[None]:
         with platform.database.session(seconds=2 * TURN_SECONDS) as session:
             session.execute(text(f"SET LOCAL lock_timeout = '{int(TURN_SECONDS)}s'"))
             session.execute(text(f"SET LOCAL statement_timeout = '{int(TURN_SECONDS) + 1}s'"))
-            name = f"s3-policy/{adapter.config.endpoint_url}/{adapter.config.bucket}"
-            session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+            take_turns(session, f"s3-policy/{adapter.config.endpoint_url}/{adapter.config.bucket}")
             yield
     finally:
         _turn.release()
