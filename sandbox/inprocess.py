@@ -90,10 +90,11 @@ class Services:
         return made
 
     def front(self, name: str, target_port: int, protocol: str) -> int:
-        """The port of the fault proxy in front of an engine, made on first use."""
+        """The port of the fault proxy in front of an engine, made on first use; it follows the engine's port."""
         with self._lock:
             if name not in self._proxies:
                 self.proxy(name, target_port, protocol)
+            self._proxies[name].target_port = target_port
             return self._proxies[name].port
 
     def fault(self, name: str, fault: Fault | str | None) -> None:

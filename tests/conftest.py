@@ -98,15 +98,18 @@ def redis_url(valkey: Valkey) -> Iterator[str]:
     client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def temporal(engine_folder: Path) -> Iterator[Temporal]:
-    """A running Temporal server, in memory. Shared by all tests of a process: use task queues of your own."""
+    """A running Temporal server, in memory. Shared by the tests of one file: use task queues of your own.
+
+    Executions cannot be flushed as Redis can, and what one file leaves fills the first page of another's lists.
+    """
     engine = support.start_engine(lambda port: Temporal(engine_folder / f"temporal-{port}", port, durable=False))
     yield engine
     engine.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def temporal_address(temporal: Temporal) -> str:
     """host:port of the Temporal frontend."""
     return temporal.url
