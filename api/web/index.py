@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.web import paths
+from api.web import paths, preload
 
 _BEFORE = b'<script type="module"'
 _TAG = b'<script src="/app/static/base.js"></script>'
+_TITLE = re.compile(r"<title>[^<]*</title>")
+_NOT_SERVED = re.compile(r'(<!--(?:(?!-->).)*?RFC 8631.*?-->\s*)?<link rel="service-desc"[^>]*/>\s*', re.DOTALL)
+_NO_SCRIPT = re.compile(r"<noscript>.*?</noscript>", re.DOTALL)
 _NOT_PAGES = ("/api/", "/_stcore/", "/media/", "/component/", "/metrics")
 
 
@@ -47,11 +53,21 @@ class Index:
         await self.app(scope, receive, added)
 
 
+@lru_cache(maxsize=4)
+def _dressed(body: bytes) -> bytes:
+    """The page is the same for everyone, so it is made once."""
+    if _TAG in body:
+        return body
+    page = preload.add(body.decode("utf-8"))
+    # Until its script runs the page speaks of Streamlit, and of an interface for programs that is not offered here.
+    page = _TITLE.sub("<title>Pilothouse</title>", page, count=1)
+    page = _NO_SCRIPT.sub("<noscript>Pilothouse needs JavaScript.</noscript>", _NOT_SERVED.sub("", page))
+    return page.encode("utf-8").replace(_BEFORE, _TAG + _BEFORE, 1)
+
+
 async def _release(held: list[Message], send: Send) -> None:
     start, *parts = held
-    body = b"".join(part.get("body", b"") for part in parts)
-    if _TAG not in body:
-        body = body.replace(_BEFORE, _TAG + _BEFORE, 1)
+    body = _dressed(b"".join(part.get("body", b"") for part in parts))
     headers = MutableHeaders(raw=list(start["headers"]))
     headers["content-length"] = str(len(body))
     await send({**start, "headers": headers.raw})
