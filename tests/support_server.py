@@ -66,7 +66,11 @@ class Server(Process):
             "--timeout-graceful-shutdown", "1", "--ws", "websockets-sansio",
             **{"PILOTHOUSE_PUBLIC_URL": self.url, **environment},
         )  # fmt: skip
-        poll(self._alive, 30, what="the console")
+        try:
+            poll(self._alive, 30, what="the console")
+        except BaseException:
+            self.stop()  # nobody else knows of it, and it would go on asking this process's stand-ins
+            raise
 
     def _alive(self) -> bool:
         assert self.process.poll() is None, self.text

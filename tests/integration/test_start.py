@@ -96,9 +96,10 @@ def test_console_and_worker_refuse_wrong_settings_with_exit_code_1(write: Write,
 
 
 def test_the_console_starts_without_postgresql_says_so_and_migrates_it_when_it_comes(
-    platform_settings: Settings, standins: Services, empty_database_url: str, tmp_path: Path
-) -> None:
-    port = standins.front("postgresql", 0, "postgresql")
+    platform_settings: Settings, standins: Services, engine_proxies: dict[str, int], empty_database_url: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    port = engine_proxies["postgresql"]
     through = f"postgresql://postgres@127.0.0.1:{port}/{empty_database_url.rsplit('/', 1)[1]}"
     standins.fault("postgresql", "refuse")
     server = Server(tmp_path, PILOTHOUSE_DATABASE_URL=through, PILOTHOUSE_POSTGRESQL_URL=through)
