@@ -1,8 +1,12 @@
-"""One system's part of a tenant: made where nothing of that name was before, and taken back where it was ours."""
+"""One system's part of a tenant: made where nothing of that name was before, and taken back where it was ours.
+
+A service whose settings are gone for a while is not one that has nothing of the tenant. What the row names there, or
+the run began there, waits until the service is configured again: otherwise it would stay for ever.
+"""
 
 from __future__ import annotations
 
-from adapters.core import Rejected
+from adapters.core import Rejected, Unconfigured
 from operations import tenant_leaving, tenant_records, usage_sync
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS, Made, Progress, TenantSpec, silent
@@ -12,10 +16,13 @@ def make(platform: Platform, spec: TenantSpec, system: str, token: str) -> Made:
     """Make the tenant's part in one system, or complete what this run left half made.
 
     What another made there under the same name is not touched: taking it back later would remove theirs.
-    Raises Rejected for that, NotOurs, AdapterError.
+    Raises Rejected for that, Unconfigured (it was begun while the service was configured), NotOurs, AdapterError.
     """
     target = SYSTEMS[system]
-    if system not in tenant_records.begun(platform, spec.tenant, token):
+    if system in tenant_records.begun(platform, spec.tenant, token):
+        _require(platform, system, f"{spec.tenant} was begun there")
+        return target.make(platform, spec)
+    if target.configured(platform):
         if target.present(platform, spec.tenant):
             raise Rejected(
                 f"{target.title} has a tenant {spec.tenant} already that was not made by this run.",
@@ -26,20 +33,34 @@ def make(platform: Platform, spec: TenantSpec, system: str, token: str) -> Made:
 
 
 def unmake(platform: Platform, tenant: str, system: str, token: str) -> bool:
-    """Remove what the run ``token`` began to make in one system; False where it began nothing. Raises AdapterError."""
+    """Remove what the run ``token`` began to make in one system; False where it began nothing.
+
+    Raises Unconfigured (it began something, and the service is configured no more), AdapterError.
+    """
     try:
         begun = tenant_records.begun(platform, tenant, token)
     except tenant_records.NotOurs:
         return False
-    return system in begun and SYSTEMS[system].remove(platform, tenant)
+    if system not in begun:
+        return False
+    _require(platform, system, f"{tenant} was begun there")
+    return SYSTEMS[system].remove(platform, tenant)
 
 
 def remove(platform: Platform, tenant: str, system: str, owner: str, progress: Progress = silent) -> bool:
     """Remove an offboarded tenant's part in one system; whether there was any. What it used is billed before.
 
-    Raises NotOurs, AdapterError.
+    Raises NotOurs, Unconfigured (the row names something there), AdapterError.
     """
     tenant_leaving.require(platform, tenant, owner)
+    if named := tenant_records.named(platform, tenant, system):
+        _require(platform, system, f"{tenant} has {named} there")
     if system == "lago":
         usage_sync.settle(platform, tenant)
     return SYSTEMS[system].remove(platform, tenant, progress)
+
+
+def _require(platform: Platform, system: str, why: str) -> None:
+    if not SYSTEMS[system].configured(platform):
+        title = SYSTEMS[system].title
+        raise Unconfigured(f"{title} is not configured now, but {why}. Configure {title} again: then this goes on.")

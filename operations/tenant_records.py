@@ -32,6 +32,8 @@ NAMES = {
     "somabrain": "somabrain_tenant",
 }
 """What a tenant is called in a system, and the column that keeps it."""
+ALSO = {"lago": "subscription"}
+"""The second name of a system that has two."""
 
 
 @dataclass
@@ -173,6 +175,14 @@ def welcome(platform: Platform, spec: TenantSpec, token: str) -> bool:
 def unwelcome(platform: Platform, tenant: str, token: str) -> bool:
     """Do not send the welcome mail if it still waits. Raises StoreUnavailable."""
     return mail.cancel(platform, f"welcome/{tenant}/{token}")
+
+
+def named(platform: Platform, tenant: str, system: str) -> str:
+    """What the row says the tenant is called in a system; "" where it says nothing. Raises StoreUnavailable."""
+    with platform.database.session() as session:
+        row = find(session, tenant, lock=False)
+        columns = [NAMES[name] for name in (system, ALSO.get(system, "")) if name in NAMES]
+        return next((str(name) for column in columns if row and (name := getattr(row, column))), "")
 
 
 def find(session: Session, tenant: str, *, lock: bool = True) -> Tenant | None:

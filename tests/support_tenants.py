@@ -24,6 +24,7 @@ from temporalio.worker import (
 )
 
 from limiter import keys
+from operations import tenant_records
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS, TenantSpec, s3
 from workflows import tenant_offboarding, tenant_provisioning
@@ -88,10 +89,36 @@ def make_tier(platform: Platform, code: str = TIER) -> None:
 
 def make_whole(platform: Platform, spec: TenantSpec) -> None:
     """An active tenant, whole in every system, without a workflow."""
-    for system in SYSTEMS.values():
-        system.make(platform, spec)
+    made: dict[str, str] = {}
+    for name, system in SYSTEMS.items():
+        part = system.make(platform, spec)
+        made |= {name: part.identifier, "subscription": part.also or made.get("subscription", "")}
     with platform.database.session() as session:
         session.execute(text("UPDATE tenants SET status = 'active' WHERE id = :id"), {"id": spec.tenant})
+        for name, column in tenant_records.NAMES.items():
+            session.execute(
+                text(f"UPDATE tenants SET {column} = :name WHERE id = :id"), {"id": spec.tenant, "name": made.get(name)}
+            )
+
+
+@contextlib.contextmanager
+def configured(platform: Platform, slug: str, **values: Any) -> Iterator[None]:
+    """An adapter with other settings for the length of a block."""
+    adapter = platform.adapters[slug]
+    before = adapter.config
+    adapter.config = before.model_copy(update=values)
+    try:
+        yield
+    finally:
+        adapter.config = before
+
+
+@contextlib.contextmanager
+def unconfigured(platform: Platform, slug: str) -> Iterator[None]:
+    """An adapter without any settings for the length of a block."""
+    empty = type(platform.adapters[slug]).config_class()()
+    with configured(platform, slug, **{field: getattr(empty, field) for field in type(empty).model_fields}):
+        yield
 
 
 def where(platform: Platform, tenant: str) -> list[str]:

@@ -25,11 +25,13 @@ NON_RETRYABLE = tuple(kind.__name__ for kind in FINAL)
 
 
 @contextmanager
-def translated(doing: str = "", *, until_done: bool = False) -> Iterator[None]:
+def translated(
+    doing: str = "", *, until_done: bool = False, passing: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Turn what an activity's block raises into an ApplicationError; its type is the name of the error's class.
 
-    Those in FINAL are not retried, all others are; with ``until_done`` (taking something back) all are. ``doing``
-    goes before the sentence ("Creating the group").
+    Those in FINAL are not retried, all others are; with ``until_done`` (taking something back) all are, and those in
+    ``passing``: here they pass by themselves. ``doing`` goes before the sentence ("Creating the group").
     The service's raw text goes to the log alone: a workflow's history is read by more people.
     """
     try:
@@ -38,7 +40,7 @@ def translated(doing: str = "", *, until_done: bool = False) -> Iterator[None]:
         sentence = error.sentence if isinstance(error, AdapterError) else str(error)
         said = f"{doing}: {sentence}" if doing else sentence
         busy = getattr(error, "status", 0) in BUSY
-        final = isinstance(error, FINAL) and not until_done and not busy
+        final = isinstance(error, FINAL) and not isinstance(error, passing) and not until_done and not busy
         if activity.in_activity():
             detail = redact(getattr(error, "detail", "") or repr(error.__cause__ or ""))
             log.warning("%s: %s (%s)", activity.info().activity_type, said, detail)

@@ -16,6 +16,7 @@ from temporalio import activity, workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    from adapters.core import Unconfigured
     from operations import tenant_leaving, tenant_parts
     from operations.platform import Platform
     from operations.tenant_leaving import LONGEST_WAIT_HOURS, Leaving
@@ -75,7 +76,7 @@ class Activities:
         def count(done: int) -> None:
             gone[0] = done
 
-        with translated():
+        with translated(passing=(Unconfigured,)):
             work = partial(tenant_parts.remove, self._platform, tenant, system, _owner(), count)
             return await in_thread(work, lambda: gone[0])
 

@@ -15,6 +15,7 @@ from typing import Any
 from temporalio import activity, workflow
 
 with workflow.unsafe.imports_passed_through():
+    from adapters.core import Unconfigured
     from operations import tenant_parts, tenant_records
     from operations.platform import Platform
     from operations.tenant_records import NAMES, Claim
@@ -63,7 +64,7 @@ class Activities:
     @activity.defn(name="tenant.make")
     async def make(self, given: ProvisioningInput, system: str, token: str) -> dict[str, Any]:
         """Make one system's part: its identifier, detail, skipped, and also a second identifier."""
-        with translated():
+        with translated(passing=(Unconfigured,)):
             made = await in_thread(lambda: tenant_parts.make(self._platform, _spec(given), system, token))
         return {
             "identifier": made.identifier, "detail": made.detail, "skipped": made.skipped, "also": made.also,

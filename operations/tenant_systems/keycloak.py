@@ -26,6 +26,10 @@ class KeycloakSystem(System):
     name = "keycloak"
     title = "Keycloak"
 
+    def configured(self, platform: Platform) -> bool:
+        """Whether there is a service account that may write groups."""
+        return _configured(_adapter(platform))
+
     def make(self, platform: Platform, tenant: TenantSpec) -> Made:
         """Create the group, or bring its attributes up to date. Raises Rejected where it is somebody else's."""
         adapter = _adapter(platform)

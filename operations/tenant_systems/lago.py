@@ -32,6 +32,10 @@ class LagoSystem(System):
     name = "lago"
     title = "Lago"
 
+    def configured(self, platform: Platform) -> bool:
+        """Whether the settings it needs are there."""
+        return not _adapter(platform).config.missing()
+
     def make(self, platform: Platform, tenant: TenantSpec) -> Made:
         """Create or update the customer, then subscribe it. Raises Rejected where the customer is somebody else's."""
         adapter = _adapter(platform)

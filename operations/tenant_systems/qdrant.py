@@ -22,6 +22,10 @@ class QdrantSystem(System):
     name = "qdrant"
     title = "Qdrant"
 
+    def configured(self, platform: Platform) -> bool:
+        """Whether the settings it needs are there."""
+        return not _adapter(platform).config.missing()
+
     def make(self, platform: Platform, tenant: TenantSpec) -> Made:
         """Create the collection unless it is there. Raises Rejected where it holds somebody's vectors already."""
         adapter = _adapter(platform)

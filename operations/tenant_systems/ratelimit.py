@@ -29,6 +29,10 @@ class RateLimitSystem(System):
     name = "ratelimit"
     title = "Rate limits"
 
+    def configured(self, platform: Platform) -> bool:
+        """Always: without PostgreSQL there is no console."""
+        return True
+
     def make(self, platform: Platform, tenant: TenantSpec) -> Made:
         """Insert the row and publish its tier. A tenant at work is left as it is; a closed id is not used again.
 

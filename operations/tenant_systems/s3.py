@@ -60,6 +60,10 @@ class S3System(System):
     name = "s3"
     title = "S3 storage"
 
+    def configured(self, platform: Platform) -> bool:
+        """Whether there are credentials and a bucket."""
+        return _configured(_adapter(platform))
+
     def make(self, platform: Platform, tenant: TenantSpec) -> Made:
         """Put the statement, then the mark: whoever sees the mark sees the whole.
 

@@ -21,6 +21,10 @@ class SomaBrainSystem(System):
     name = "somabrain"
     title = "SomaBrain"
 
+    def configured(self, platform: Platform) -> bool:
+        """Whether the settings it needs are there."""
+        return not _adapter(platform).config.missing()
+
     def make(self, platform: Platform, tenant: TenantSpec) -> Made:
         """Register the tenant; skipped, in words, where this SomaBrain keeps no register.
 

@@ -51,6 +51,10 @@ class System(ABC):
     title: ClassVar[str]
 
     @abstractmethod
+    def configured(self, platform: Platform) -> bool:
+        """Whether the service can be asked at all, by what is set for it now."""
+
+    @abstractmethod
     def make(self, platform: Platform, tenant: TenantSpec) -> Made:
         """Make the tenant's part, or complete what is half made. A service that is not configured is skipped.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
@@ -16,7 +17,7 @@ from operations.tenant_systems import SYSTEMS, System, TenantSpec, silent
 from operations.workflow_catalogue import END_WAIT, KEEP_TENANT, OFFBOARDING, Offboarded, OffboardingInput
 from operations.workflow_progress import DONE, FAILED, QUERY, SKIPPED, WAITING, Progress
 from tests.support import poll
-from tests.support_tenants import TIER, make_tier, make_whole, row, run, traces, where, working
+from tests.support_tenants import TIER, make_tier, make_whole, row, run, traces, unconfigured, where, working
 
 pytestmark = pytest.mark.engines
 MANY = list(SYSTEMS)
@@ -199,3 +200,37 @@ def test_a_cancel_while_it_removes_stops_it_where_it_is(
 
     assert "Start it again to go on where it was." in run(once).sentence
     assert row(here, "acme-9")["status"] == "offboarding"
+
+
+@pytest.mark.parametrize("system", ["keycloak", "lago", "qdrant", "s3", "somabrain"])
+def test_a_service_that_is_unconfigured_meanwhile_keeps_the_tenant_from_being_closed(
+    here: Platform, temporal_address: str, system: str
+) -> None:
+    async def twice() -> tuple[str, Offboarded]:
+        async with working(here, temporal_address) as (client, queue):
+            with unconfigured(here, system):
+                with pytest.raises(WorkflowFailureError) as error:
+                    await (await start(client, queue, 0)).result()
+                assert row(here, "acme-9")["status"] == "offboarding"
+            assert system in where(here, "acme-9")
+            return error.value.cause.message, await (await start(client, queue, 0)).result()
+
+    message, done = run(twice)
+    assert "is not configured now, but acme-9 has " in message
+    assert "Start it again to go on where it was." in message
+    assert system in done.removed
+    assert traces(here, "acme-9") == ["row", "tier"]
+
+
+def test_a_service_the_tenant_never_was_in_is_not_asked_for(here: Platform, temporal_address: str) -> None:
+    SYSTEMS["qdrant"].remove(here, "acme-9")
+    with here.database.session() as session:
+        session.execute(text("UPDATE tenants SET qdrant_collection = NULL WHERE id = 'acme-9'"))
+
+    async def once() -> Offboarded:
+        async with working(here, temporal_address) as (client, queue):
+            return await (await start(client, queue, 0)).result()
+
+    with unconfigured(here, "qdrant"):
+        run(once)
+    assert row(here, "acme-9")["status"] == "closed"

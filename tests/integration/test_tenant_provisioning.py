@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from operations.workflow_catalogue import PROVISIONING, Provisioned, Provisionin
 from operations.workflow_progress import COMPENSATED, COMPENSATING, DONE, QUERY, WAITING, Progress
 from sandbox.inprocess import Services
 from tests.support import poll
-from tests.support_tenants import TIER, mails, make_tier, row, run, traces, where, working
+from tests.support_tenants import TIER, mails, make_tier, row, run, traces, unconfigured, where, working
 from workflows.interceptor import SettingsInterceptor
 
 pytestmark = pytest.mark.engines
@@ -81,6 +82,9 @@ class Bent(System):
 
     def remove(self, platform: Platform, tenant_id: str, progress: Any = silent) -> bool:
         return self.real.remove(platform, tenant_id, progress)
+
+    def configured(self, platform: Platform) -> bool:
+        return self.real.configured(platform)
 
     def present(self, platform: Platform, tenant_id: str) -> bool:
         return self.real.present(platform, tenant_id)
@@ -315,3 +319,44 @@ def test_a_late_attempt_to_make_it_active_finds_that_it_is_over(here: Platform) 
             tenant_records.activate(here, "acme-9", "token", "run", {})
         assert tenant_records.release(here, "acme-9", "token")
         assert row(here, "acme-9") is None
+
+
+def test_a_service_unconfigured_while_it_is_taken_back_is_waited_for(
+    here: Platform, temporal_address: str, bend: Callable[..., Bent]
+) -> None:
+    bend("lago", before=lambda: poll(lambda: "qdrant" in where(here, "acme-9")))
+    forgotten = contextlib.ExitStack()
+
+    def forget() -> None:
+        forgotten.enter_context(unconfigured(here, "qdrant"))
+        raise Denied("Lago refused the credentials.")
+
+    SYSTEMS["lago"].after = forget  # type: ignore[attr-defined]
+
+    async def once() -> tuple[str, BaseException, Progress]:
+        async with working(here, temporal_address) as (client, queue):
+            handle = await start(client, queue)
+            while states(await handle.query(QUERY, result_type=Progress))["keycloak"] != COMPENSATED:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(1.5)
+            assert row(here, "acme-9") is not None  # it waits: nothing says that the collection is gone
+            forgotten.close()
+            assert "qdrant" in where(here, "acme-9")
+            return await ended(handle)
+
+    run(once)
+    assert traces(here, "acme-9") == []
+
+
+def test_a_service_that_was_never_configured_is_nothing_to_take_back(
+    here: Platform, temporal_address: str, bend: Callable[..., Bent]
+) -> None:
+    bend("lago", before=fail(Denied("Lago refused the credentials.")))
+
+    async def once() -> tuple[str, BaseException, Progress]:
+        async with working(here, temporal_address) as (client, queue):
+            return await ended(await start(client, queue))
+
+    with unconfigured(here, "qdrant"):
+        run(once)
+    assert traces(here, "acme-9") == []

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
@@ -23,6 +22,7 @@ from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS, TenantSpec
 from operations.tenant_systems import s3 as s3_system
 from sandbox.inprocess import Services
+from tests.support_tenants import configured, unconfigured
 
 SPEC = TenantSpec("acme-labs", "Acme Labs", "team", "ops@acme.test")
 ID = SPEC.tenant
@@ -46,18 +46,6 @@ def status(platform: Platform, wanted: str | None = None) -> str | None:
         if row is not None and wanted is not None:
             row.status = wanted
         return None if row is None else row.status
-
-
-@contextmanager
-def configured(platform: Platform, slug: str, **values: Any) -> Iterator[None]:
-    """An adapter with other settings for the length of a block."""
-    adapter = platform.adapters[slug]
-    before = adapter.config
-    adapter.config = before.model_copy(update=values)
-    try:
-        yield
-    finally:
-        adapter.config = before
 
 
 def test_made_and_removed_as_often_as_one_likes(platform: Platform) -> None:
@@ -123,8 +111,9 @@ def test_postgresql_away_is_an_adapter_error(platform: Platform, standins: Servi
 
 def test_a_service_that_is_not_configured_is_skipped(platform: Platform) -> None:
     for name in REMOTE:
-        empty = type(platform.adapters[name]).config_class()()
-        with configured(platform, name, **{field: getattr(empty, field) for field in type(empty).model_fields}):
+        assert SYSTEMS[name].configured(platform)
+        with unconfigured(platform, name):
+            assert not SYSTEMS[name].configured(platform)
             made = SYSTEMS[name].make(platform, SPEC)
             assert (made.identifier, made.skipped) == ("", True)
             assert made.detail == f"{SYSTEMS[name].title} is not configured."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from temporalio.exceptions import ApplicationError
 
@@ -10,7 +12,7 @@ from operations.change import Conflict, Invalid, NotFound
 from workflows.errors import FINAL, NON_RETRYABLE, translated
 
 
-def met(error: Exception, **how: bool) -> ApplicationError:
+def met(error: Exception, **how: Any) -> ApplicationError:
     with pytest.raises(ApplicationError) as found, translated("Making it", **how):
         raise error
     return found.value
@@ -27,6 +29,11 @@ def test_a_service_failed(kind: type[AdapterError]) -> None:
 def test_a_change_was_refused() -> None:
     for error in (Invalid([]), NotFound("It is gone."), Conflict(1, 2)):
         assert met(error).non_retryable
+
+
+def test_what_passes_by_itself_here_is_tried_again() -> None:
+    assert not met(Unconfigured("No address."), passing=(Unconfigured,)).non_retryable
+    assert met(Denied("No."), passing=(Unconfigured,)).non_retryable
 
 
 def test_a_refusal_that_passes_is_tried_again() -> None:
