@@ -88,19 +88,21 @@ class S3System(System):
         return Made(where, f"Prefix {where}{told}.")
 
     def remove(self, platform: Platform, tenant_id: str, progress: Progress = silent) -> bool:
-        """Delete every object below the prefix, 500 at a time, then the statement."""
+        """Remove the statement, then every object below the prefix, 500 at a time.
+
+        In this order: as long as the statement stands, a tenant that still writes leaves objects behind.
+        """
         adapter = _adapter(platform)
         if not _configured(adapter):
             return False
-        done = 0
+        removed, done = False, 0
+        if _has_statement(adapter, tenant_id):
+            with _turn_of(platform, adapter):
+                removed = adapter.prefixes().remove_statement(sid(tenant_id))
         if _ours(platform, adapter, tenant_id):
             while batch := adapter.prefixes().delete_some(prefix(tenant_id)):
                 done += batch
                 progress(done)
-        removed = False
-        if _has_statement(adapter, tenant_id):
-            with _turn_of(platform, adapter):
-                removed = adapter.prefixes().remove_statement(sid(tenant_id))
         return done > 0 or removed
 
     def present(self, platform: Platform, tenant_id: str) -> bool:

@@ -14,6 +14,7 @@ from adapters.core import AdapterError, Rejected, deadline
 from adapters.keycloak import Keycloak
 from adapters.lago import Lago
 from adapters.s3 import S3
+from adapters.s3_client.prefix import Prefixes
 from adapters.somabrain import SomaBrain
 from models import AuditEntry, Tenant
 from operations import ratelimit_wire
@@ -284,6 +285,25 @@ def test_removal_goes_in_batches_and_tells_how_far_it_is(platform: Platform, mon
     assert SYSTEMS["s3"].remove(platform, ID, told.append)
     assert told == [4, 8, 10]
     assert storage.prefixes().has("tenants/acme-labs-2/other.txt")
+
+
+def test_the_statement_goes_first_so_that_nobody_writes_meanwhile(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, order = cast(S3, platform.adapters["s3"]), list[str]()
+    SYSTEMS["s3"].make(platform, SPEC)
+    for name in ("remove_statement", "delete_some"):
+        real = getattr(Prefixes, name)
+
+        def noted(self: Prefixes, given: str, real: Any = real, name: str = name) -> Any:
+            if name == "delete_some":
+                assert storage.prefixes().statement(s3_system.sid(ID)) is None
+            order.append(name)
+            return real(self, given)
+
+        monkeypatch.setattr(Prefixes, name, noted)
+    assert SYSTEMS["s3"].remove(platform, ID)
+    assert order == ["remove_statement", "delete_some", "delete_some"]
 
 
 # ---- the row and the tier ----
