@@ -117,7 +117,7 @@ class Core:
         generation = self.table.generation
         if found is not None and found.generation == generation and found.valid_from <= now < found.valid_until:
             return found
-        if key not in self.table.keys:
+        if key not in self.table.keys and self.table.tiers.get(tenant or "") != keys.REMOVED:
             return None
         found = Prepared(key, self.effective(key, tenant, agent, now), generation)
         if len(self._cache) >= CACHED_SUBJECTS:

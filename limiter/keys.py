@@ -15,6 +15,8 @@ CHANGES = CHANNEL + ":changes"
 VERSIONS = "ratelimit:versions"
 TENANTS = "@tenants"
 """The name under which tenants' tiers travel, beside the keys of policies (which start with a letter)."""
+REMOVED = "@removed"
+"""The tier of a tenant that is being removed: nothing is admitted, whatever the policies say."""
 HOUR_TTL = 4 * 86400
 MINUTE_TTL = 2 * 3600
 

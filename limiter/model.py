@@ -142,7 +142,7 @@ class Decision(NamedTuple):
     """0 when allowed; None when no wait would help: the cost exceeds the limit."""
     policy: Mode
     source: str
-    """Which rule: "agent:…", "tenant:…", "tier:…", "global", or "none"."""
+    """Which rule: "agent:…", "tenant:…", "tier:…", "global", "none", or "removed" (the tenant is)."""
     over_limit: bool
     """The use is above the limit; with SOFT and WARN the call was admitted nevertheless."""
     over: int = 0

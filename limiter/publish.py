@@ -28,7 +28,8 @@ def apply(
     """Set ``ratelimit:config:{key}`` and overrides to ``version`` and publish the key; whether anything was newer.
 
     ``overrides`` maps ``tenant:…``/``agent:…`` to a document, or to None to remove it. What is already there in the
-    same or a newer version stays. For tenants' tiers the key is ``keys.TENANTS`` and each document ``{"tier": code}``.
+    same or a newer version stays. For tenants' tiers the key is ``keys.TENANTS`` and each document ``{"tier": code}``;
+    the code ``keys.REMOVED`` admits nothing of that tenant.
     Raises RedisError.
     """
     document = "-" if remove_base else "" if base is None else json.dumps({"key": key, **base, "version": version})

@@ -5,9 +5,9 @@ The limiter decides by this function and the console explains by it; there is no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from limiter.keys import subject
+from limiter.keys import REMOVED, subject
 from limiter.model import (
     DEFAULT_WARN_PERCENT,
     DEFAULT_WINDOW_SECONDS,
@@ -77,8 +77,13 @@ def resolve(policies: KeyPolicies, tenant: str | None, agent: str | None, tier: 
 
     The narrowest rule in force wins. What it leaves open (window, mode, warning level, behaviour without Redis)
     comes from the next wider rule in force that says, at last from the GLOBAL rule even when that is inactive.
-    No rule in force: unlimited, source "none".
+    No rule in force: unlimited, source "none". The tier REMOVED: a limit of 0, source "removed".
     """
+    if tier == REMOVED:
+        return replace(
+            resolve(policies, tenant, agent, None, now), limit=0, mode=Mode.HARD, on_failure=OnFailure.DENY,
+            source="removed", subject=subject(tenant, None), valid_from=0.0, valid_until=FOREVER,
+        )  # fmt: skip
     chain = candidates(policies, tenant, agent, tier, now)
     in_force = [c for c in chain if c.applies]
     winner = in_force[0] if in_force else None

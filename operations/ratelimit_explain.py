@@ -20,6 +20,7 @@ from operations.access import Actor, Permission
 from operations.change import NotFound
 from operations.platform import Platform
 from operations.ratelimit_rules import rule_of, window_text
+from operations.ratelimit_wire import tier_of
 from operations.ratelimits import Policy, to_policy
 
 PROBE_LIMIT = 200
@@ -104,10 +105,13 @@ def place(table: KeyPolicies, row: RateLimitPolicy) -> None:
 
 
 def tiers_of(platform: Platform, tenants: Sequence[str] | set[str]) -> dict[str, str]:
-    """Tenants' tier codes."""
+    """Tenants' tier codes, as limiters know them: none of a closed tenant."""
     with platform.database.session() as session:
-        rows = session.execute(select(Tenant.id, Tenant.tier_code).where(Tenant.id.in_(set(tenants))))
-        return {row.id: row.tier_code for row in rows}
+        rows = session.execute(
+            select(Tenant.id, Tenant.tier_code, Tenant.status, Tenant.lifecycle).where(Tenant.id.in_(set(tenants)))
+        )
+        found = {row.id: tier_of(row.tier_code, row.status, row.lifecycle) for row in rows}
+        return {tenant: tier for tenant, tier in found.items() if tier is not None}
 
 
 def explain(platform: Platform, actor: Actor, key: str, tenant: str | None, agent: str | None = None) -> Explanation:
@@ -143,10 +147,11 @@ def explain(platform: Platform, actor: Actor, key: str, tenant: str | None, agen
         for row in rows:
             place(table, row)
         code = owner.tier_code if owner is not None else None
+        known = tier_of(owner.tier_code, owner.status, owner.lifecycle) if owner is not None else None
     if not found:
         raise NotFound(f"There is no limit {key}.")
     now = utcnow()
-    effective = resolve(table, tenant, agent, code, now.timestamp())
+    effective = resolve(table, tenant, agent, known, now.timestamp())
     chain = tuple(
         _link(found[c.scope], names[c.scope], c.source == effective.source, c.applies, now) for c in effective.chain
     )
@@ -192,6 +197,8 @@ def _link(policy: Policy, name: str, decides: bool, applies: bool, now: datetime
 
 
 def _sentence(chain: tuple[Link, ...], effective: Effective) -> str:
+    if effective.source == "removed":
+        return "Nothing is admitted: the tenant is being removed."
     winner = next((link for link in chain if link.decides), None)
     if winner is None:
         return "Unlimited: no rule is in force."

@@ -82,7 +82,7 @@ def impact(platform: Platform, actor: Actor, edits: Sequence[Edit]) -> tuple[Imp
         rows = session.scalars(select(RateLimitPolicy).where(RateLimitPolicy.key.in_(names)))
         known = {policy.target: policy for policy in map(to_policy, rows)}
         tenants = {row.id: (row.tier_code, row.name) for row in session.execute(
-            select(Tenant.id, Tenant.tier_code, Tenant.name))}  # fmt: skip
+            select(Tenant.id, Tenant.tier_code, Tenant.name).where(Tenant.status != "closed"))}  # fmt: skip
         owners = {row.id: row.tenant_id for row in session.execute(
             select(Agent.id, Agent.tenant_id).where(Agent.id.in_(agents)))}  # fmt: skip
     return tuple(_of_key(platform, key, known, wishes, tenants, owners) for key in names)

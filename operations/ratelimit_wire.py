@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,14 @@ def deliver(platform: Platform, messages: Sequence[outbox.Message]) -> None:
         )  # fmt: skip
 
 
+def tier_of(tier: str, status: str, lifecycle: Mapping[str, Any] | None) -> str | None:
+    """The tier that limiters know a tenant by, from its row: its own, or REMOVED, or None once it is closed."""
+    if status == "closed":
+        return None
+    removing = status == "offboarding" and bool((lifecycle or {}).get("waited"))
+    return keys.REMOVED if removing else tier
+
+
 def owe_tier(door: change.Door, version: int, tenant: str, tier: str | None) -> None:
     """Owe Redis the tier a tenant is on now, None for a tenant that is no more, as ``version`` of all tiers."""
     payload = {"key": keys.TENANTS, "version": version, "overrides": {tenant: {"tier": tier} if tier else None}}
@@ -97,15 +105,17 @@ def _reconcile_key(platform: Platform, key: str, repair: bool) -> list[Differenc
         version = session.scalar(counter.with_for_update() if repair else counter) or 0
         base: dict[str, Any] | None = None
         if key == keys.TENANTS:
-            wanted = {row.id: {"tier": row.tier_code} for row in session.execute(select(Tenant.id, Tenant.tier_code))}
+            rows = session.execute(select(Tenant.id, Tenant.tier_code, Tenant.status, Tenant.lifecycle))
+            tiers = {row.id: tier_of(row.tier_code, row.status, row.lifecycle) for row in rows}
+            wanted = {tenant: {"tier": tier} for tenant, tier in tiers.items() if tier is not None}
         else:
             base = base_document(session, key)
-            rows = session.scalars(
+            policies = session.scalars(
                 select(RateLimitPolicy).where(
                     RateLimitPolicy.key == key, RateLimitPolicy.scope.in_(("TENANT", "AGENT"))
                 )
             )
-            wanted = {override_name(row): override_document(row) for row in rows}
+            wanted = {override_name(row): override_document(row) for row in policies}
         stored, overrides, newest = _stored(platform.redis, key)
         differences = [
             Difference(key, name, wanted.get(name), overrides.get(name))

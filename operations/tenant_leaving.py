@@ -18,7 +18,7 @@ from operations import change
 from operations.access import SYSTEM, Permission
 from operations.platform import Platform
 from operations.tenant_records import ROW, NotOurs, find
-from operations.tenant_systems import SYSTEMS
+from operations.tenant_systems import SYSTEMS, ratelimit
 
 AT_WORK = ("trial", "active", "past_due", "suspended")
 """Statuses a tenant can be offboarded from."""
@@ -64,10 +64,22 @@ def mark(platform: Platform, tenant: str, owner: str, ends_at: datetime, reason:
 
 
 def waited(platform: Platform, tenant: str, owner: str) -> None:
-    """Note that the waiting period is over: there is no way back from here. Raises NotOurs, StoreUnavailable."""
-    with platform.database.session() as session:
-        row, noted = _ours(session, tenant, owner)
+    """Note that the waiting period is over: there is no way back from here, and limiters admit nothing any more.
+
+    What it used until then can be billed whole. Raises NotOurs, StoreUnavailable.
+    """
+    with change.door(
+        platform, SYSTEM, Permission.TENANTS_MANAGE, action="tenant.removing", subject=f"tenant/{tenant}",
+        reason="Its waiting period is over.",
+    ) as door:  # fmt: skip
+        ratelimit.lock(door)
+        row, noted = _ours(door.session, tenant, owner)
+        if noted["waited"]:
+            return
         row.lifecycle = {**noted, "waited": True}
+        door.session.flush()
+        door.audit({"removing": False}, {"removing": True})
+        ratelimit.publish(door, row)
 
 
 def keep(platform: Platform, tenant: str, owner: str) -> bool:

@@ -155,5 +155,7 @@ def change_tier(
         row.tier_code = tier_code
         door.session.flush()
         door.audit({"tier": seen}, {"tier": tier_code})
-        ratelimit_wire.owe_tier(door, door.version, tenant_id, tier_code)
+        ratelimit_wire.owe_tier(
+            door, door.version, tenant_id, ratelimit_wire.tier_of(tier_code, row.status, row.lifecycle)
+        )
     return door.outcome

@@ -12,9 +12,9 @@ from operations.tenant_systems.qdrant import QdrantSystem
 from operations.tenant_systems.ratelimit import RateLimitSystem
 from operations.tenant_systems.s3 import S3System
 from operations.tenant_systems.somabrain import SomaBrainSystem
-from operations.tenant_systems.system import Made, Progress, System, TenantSpec, silent
+from operations.tenant_systems.system import ID, ID_ALLOWED, Made, Progress, System, TenantSpec, silent
 
-__all__ = ["SYSTEMS", "Made", "Progress", "System", "TenantSpec", "silent"]
+__all__ = ["ID", "ID_ALLOWED", "SYSTEMS", "Made", "Progress", "System", "TenantSpec", "silent"]
 
 SYSTEMS: dict[str, System] = {
     system.name: system

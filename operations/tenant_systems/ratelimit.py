@@ -6,7 +6,6 @@ been, while an offboarding keeps it closed, because audit and billing refer to i
 
 from __future__ import annotations
 
-import re
 from contextlib import AbstractContextManager
 
 from sqlalchemy import select, text
@@ -18,9 +17,7 @@ from operations import change, ratelimit_wire
 from operations.access import SYSTEM, Permission
 from operations.mail import masked
 from operations.platform import Platform
-from operations.tenant_systems.system import Made, Progress, System, TenantSpec, silent
-
-ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+from operations.tenant_systems.system import ID, ID_ALLOWED, Made, Progress, System, TenantSpec, silent
 
 
 class RateLimitSystem(System):
@@ -42,10 +39,10 @@ class RateLimitSystem(System):
         if not ID.fullmatch(identifier):
             raise Rejected(
                 f"{identifier[:80]!r} cannot be a tenant's id.",
-                advice="Use 1–63 of a–z, 0–9, - and _, beginning with a letter or digit.",
+                advice=f"Use {ID_ALLOWED}.",
             )
         with self._door(platform, "tenant.make", identifier) as door:
-            _lock(door)
+            lock(door)
             if door.session.get(Tier, tenant.tier) is None:
                 raise Rejected(f"There is no tier {tenant.tier!r}.", advice="Choose one of the tiers.")
             row = _row(door, identifier)
@@ -64,8 +61,7 @@ class RateLimitSystem(System):
                 return Made(identifier, f"Tenant {identifier} on {tenant.tier}.")
             door.session.flush()
             door.audit(_recorded(before), _recorded(_told(row)))
-            door.version = _next_version(door)
-            ratelimit_wire.owe_tier(door, door.version, identifier, tenant.tier)
+            publish(door, row)
         waits = f", waiting for {door.outcome.waiting_for}" if door.outcome.waiting_for else ""
         return Made(identifier, f"Tenant {identifier} on {tenant.tier}{waits}.")
 
@@ -75,15 +71,16 @@ class RateLimitSystem(System):
         Raises Rejected for a tenant at work: it is offboarded first. Raises StoreUnavailable.
         """
         with self._door(platform, "tenant.remove", tenant_id) as door:
-            _lock(door)
+            lock(door)
             row = _row(door, tenant_id)
             if row is None or row.status == "closed":
                 return False
             before = _told(row)
             if row.status == "offboarding":
-                # Its limits stay as they were: what a page shows of a closed tenant is what a limiter would do.
                 row.status = "closed"
+                door.session.flush()
                 door.audit(_recorded(before), _recorded(_told(row)))
+                publish(door, row)
                 return True
             if row.status != "provisioning":
                 raise Rejected(f"The tenant {tenant_id} is {row.status}.", advice="Offboard it before removing it.")
@@ -107,12 +104,23 @@ class RateLimitSystem(System):
         )
 
 
-def _lock(door: change.Door) -> None:
-    """Hold all changes of tenants' tiers, as moving a tenant does: their versions follow the order of commits."""
+def lock(door: change.Door) -> None:
+    """Hold all changes of tenants' tiers, as moving a tenant does: their versions follow the order of commits.
+
+    To be called before the tenant's row is locked.
+    """
     door.session.execute(
         text("INSERT INTO rate_limit_keys (key) VALUES (:key) ON CONFLICT DO NOTHING"), {"key": keys.TENANTS}
     )
     door.session.execute(text("SELECT version FROM rate_limit_keys WHERE key = :key FOR UPDATE"), {"key": keys.TENANTS})
+
+
+def publish(door: change.Door, row: Tenant) -> None:
+    """Owe limiters what they are to know of the tenant by its row now; within ``lock``."""
+    door.version = _next_version(door)
+    ratelimit_wire.owe_tier(
+        door, door.version, row.id, ratelimit_wire.tier_of(row.tier_code, row.status, row.lifecycle)
+    )
 
 
 def _next_version(door: change.Door) -> int:

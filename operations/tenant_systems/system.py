@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from operations.platform import Platform
 
+ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+"""What a tenant's id can be: every name in the systems is made from it."""
+ID_ALLOWED = "1–63 of a–z, 0–9, - and _, beginning with a letter or digit"
 Progress = Callable[[int], None]
 """Told how many things are done so far, after each bounded step of a removal that may take long."""
 

@@ -12,6 +12,8 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
 from adapters.core import Denied
+from limiter import Limiter
+from operations import ratelimit_wire
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS, System, TenantSpec, silent
 from operations.workflow_catalogue import END_WAIT, KEEP_TENANT, OFFBOARDING, Offboarded, OffboardingInput
@@ -26,6 +28,7 @@ MANY = list(SYSTEMS)
 @pytest.fixture
 def here(platform: Platform) -> Iterator[Platform]:
     make_tier(platform)
+    ratelimit_wire.reconcile(platform)
     make_whole(platform, TenantSpec("acme-9", "Acme 9", TIER, "boss@acme.example"))
     assert where(platform, "acme-9") == MANY
     yield platform
@@ -88,7 +91,7 @@ def test_the_wait_is_ended_and_billing_goes_first(here: Platform, temporal_addre
     assert (removed[0], removed[-1], sorted(removed)) == ("lago", "ratelimit", sorted(MANY))
     assert sorted(done.removed) == sorted(set(MANY) - {"ratelimit"})
     assert set(states(told).values()) == {DONE}
-    assert traces(here, "acme-9") == ["row", "tier"]
+    assert traces(here, "acme-9") == ["row"]
     assert row(here, "acme-9")["status"] == "closed"
 
 
@@ -129,6 +132,15 @@ def test_kept_while_it_waits_the_tenant_is_what_it_was(
     assert removed == []
 
 
+def refused(platform: Platform) -> None:
+    """While it is removed limiters admit nothing of it, with a policy and without one, and the reconciler agrees."""
+    assert ratelimit_wire.reconcile(platform, repair=False).total == 0
+    with Limiter(platform.redis, timeout=2.0, watch=False) as limiter:
+        assert limiter.check("no.policy", "somebody").allowed
+        decision = limiter.check("no.policy", "acme-9", "an-agent")
+    assert (decision.allowed, decision.limit, decision.source) == (False, 0, "removed")
+
+
 def test_one_that_failed_goes_on_where_it_was_without_waiting(
     here: Platform, temporal_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,13 +158,15 @@ def test_one_that_failed_goes_on_where_it_was_without_waiting(
                     await handle.result()
             told = await progress(handle)
             assert row(here, "acme-9")["status"] == "offboarding"
+            await asyncio.to_thread(refused, here)
             return error.value.cause.message, told, await (await start(client, queue)).result()
 
     message, told, done = run(twice)
     assert message == ("SomaBrain namespace: SomaBrain refused the credentials. Start it again to go on where it was.")
     assert (states(told)["somabrain"], states(told)["mark"], states(told)["close"]) == (FAILED, DONE, WAITING)
     assert not done.kept
-    assert traces(here, "acme-9") == ["row", "tier"]
+    assert ratelimit_wire.reconcile(here, repair=False).total == 0
+    assert traces(here, "acme-9") == ["row"]
 
 
 def test_who_is_gone_is_gone_and_what_cannot_be_is_refused(here: Platform, temporal_address: str) -> None:
@@ -219,7 +233,7 @@ def test_a_service_that_is_unconfigured_meanwhile_keeps_the_tenant_from_being_cl
     assert "is not configured now, but acme-9 has " in message
     assert "Start it again to go on where it was." in message
     assert system in done.removed
-    assert traces(here, "acme-9") == ["row", "tier"]
+    assert traces(here, "acme-9") == ["row"]
 
 
 def test_a_service_the_tenant_never_was_in_is_not_asked_for(here: Platform, temporal_address: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limiter import KeyPolicies, Mode, Rule, resolve
+from limiter import KeyPolicies, Mode, OnFailure, Rule, keys, resolve
 
 NOW = 1_000_000.0
 rules = st.none() | st.builds(
@@ -47,3 +47,11 @@ def test_agent_beats_tenant_beats_tier_beats_global(agent, tenant, tier, base) -
 def test_zero_is_not_unlimited_and_unlimited_is_not_zero() -> None:
     assert resolve(KeyPolicies(Rule(0)), "a", None, None, NOW).limit == 0
     assert resolve(KeyPolicies(Rule(9), tenants={"a": Rule(None)}), "a", None, None, NOW).limit is None
+
+
+def test_a_tenant_being_removed_gets_nothing_whatever_the_policies_say() -> None:
+    generous = KeyPolicies(Rule(None, mode=Mode.WARN), agents={"acme/bot": Rule(None)}, tenants={"acme": Rule(9)})
+    for policies in (generous, KeyPolicies()):
+        got = resolve(policies, "acme", "bot", keys.REMOVED, NOW)
+        assert (got.limit, got.mode, got.on_failure, got.source) == (0, Mode.HARD, OnFailure.DENY, "removed")
+        assert (got.subject, got.valid_from, got.valid_until) == ("acme", 0.0, float("inf"))
