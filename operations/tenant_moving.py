@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, cast
 
 from sqlalchemy import select
 
-from adapters.temporal import Temporal
-from adapters.temporal_client import control
 from adapters.temporal_client.executions import NoExecution
 from models import Tenant
-from operations import access, change
+from operations import access, change, workflow_detail
 from operations.access import Actor, Permission
 from operations.platform import Platform
+from operations.readings import Reading
 from operations.workflow_catalogue import OFFBOARDING, PROVISIONING
-from operations.workflow_progress import QUERY, Progress, Step
+from operations.workflow_progress import Progress
 
 MOST = 50
 
@@ -45,16 +43,27 @@ def moving(platform: Platform, actor: Actor) -> list[Moving]:
 
 
 def progress(platform: Platform, actor: Actor, workflow_id: str) -> Progress:
-    """How far the newest run of a provisioning or offboarding is, as its worker tells.
+    """How far the newest run of a provisioning or offboarding is, for who may not read payloads without its words.
 
     Raises access.Forbidden, NoExecution, control.NoAnswer (no worker answers), AdapterError.
     """
     access.require(actor, Permission.TENANTS_VIEW)
+    _check(workflow_id)
+    return workflow_detail.wordless(actor, workflow_detail.tell(platform, workflow_id))
+
+
+def reading(platform: Platform, actor: Actor, workflow_id: str, every: float, wait: float) -> Reading[Progress]:
+    """The same, shared by all who look, each seeing what they may. Raises access.Forbidden, NoExecution."""
+    access.require(actor, Permission.TENANTS_VIEW)
+    _check(workflow_id)
+    key = f"temporal:progress:{workflow_id}"
+    found = platform.readings.get(key, lambda: workflow_detail.tell(platform, workflow_id), every, wait)
+    return replace(found, value=None if found.value is None else workflow_detail.wordless(actor, found.value))
+
+
+def _check(workflow_id: str) -> None:
     if not workflow_id.startswith((f"{PROVISIONING}/", f"{OFFBOARDING}/")):
         raise NoExecution(f"{workflow_id[:200]} makes or removes no tenant.")
-    adapter = cast(Temporal, platform.adapters["temporal"])
-    told = adapter.call(lambda client: control.ask(client, adapter.config.namespace, workflow_id, "", QUERY))
-    return _progress(told)
 
 
 def newest(platform: Platform, actor: Actor, tenant: str) -> str:
@@ -83,10 +92,3 @@ def moving_of(row: Tenant) -> Moving:
         row.id, row.name, row.status, str(noted.get("owner") or workflow_id(kind, row.id)),
         datetime.fromisoformat(ends) if ends and not removing else None, removing,
     )  # fmt: skip
-
-
-def _progress(told: Any) -> Progress:
-    told = told if isinstance(told, dict) else {}
-    names = Step.__dataclass_fields__.keys()
-    steps = [Step(**{name: value for name, value in one.items() if name in names}) for one in told.get("steps", [])]
-    return Progress(steps, str(told.get("sentence", "")))

@@ -24,7 +24,7 @@ from operations.workflow_progress import Step as Planned
 
 __all__ = [
     "Detail", "Failure", "NoAnswer", "NoExecution", "Pending", "Point", "Progress", "Step", "Value", "asked", "detail",
-    "good_point", "missing", "own", "progress", "reading", "starts_with",
+    "good_point", "missing", "own", "progress", "reading", "starts_with", "tell", "wordless",
 ]  # fmt: skip
 
 LIVE_SECONDS = 2.0
@@ -69,11 +69,11 @@ def asked(platform: Platform, actor: Actor, of: Detail) -> Reading[Progress]:
     one = of.execution
     found = platform.readings.get(
         f"temporal:progress:{one.id}:{one.run_id}",
-        lambda: _asked(platform, one.id, one.run_id),
+        lambda: tell(platform, one.id, one.run_id),
         LIVE_SECONDS if one.status == "Running" else CLOSED_SECONDS,
         0.6,
     )
-    return replace(found, value=None if found.value is None else _wordless(actor, found.value))
+    return replace(found, value=None if found.value is None else wordless(actor, found.value))
 
 
 def progress(platform: Platform, actor: Actor, workflow_id: str, run_id: str = "") -> Progress:
@@ -82,10 +82,11 @@ def progress(platform: Platform, actor: Actor, workflow_id: str, run_id: str = "
     Raises Forbidden, NoAnswer, AdapterError.
     """
     require(actor, Permission.INFRA_VIEW)
-    return _wordless(actor, _asked(platform, workflow_id, run_id))
+    return wordless(actor, tell(platform, workflow_id, run_id))
 
 
-def _asked(platform: Platform, workflow_id: str, run_id: str) -> Progress:
+def tell(platform: Platform, workflow_id: str, run_id: str = "") -> Progress:
+    """What a run answers to the query "progress", with its words: see ``wordless``. Raises NoAnswer, AdapterError."""
     adapter = adapter_of(platform)
     answer = adapter.call(lambda client: control.ask(client, adapter.config.namespace, workflow_id, run_id, QUERY))
     steps = answer.get("steps") if isinstance(answer, dict) else None
@@ -148,7 +149,7 @@ def _silent(failure: Failure | None) -> Failure | None:
     return replace(failure, message=MASK, stack="", cause=_silent(failure.cause))
 
 
-def _wordless(actor: Actor, told: Progress) -> Progress:
+def wordless(actor: Actor, told: Progress) -> Progress:
     """The steps alone, unless the actor may read payloads: the words quote what was given and why a step failed."""
     if actor.may(Permission.PAYLOADS_READ):
         return told

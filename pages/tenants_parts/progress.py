@@ -54,10 +54,7 @@ def address(workflow_id: str) -> str:
 def read(workflow_id: str, *, every: float = EVERY_SECONDS, wait: float = 0.25) -> Progress | None:
     """The run's progress, shared among everyone who looks; where it cannot be read the page says why."""
     who, platform = session.actor(), session.platform()
-    return cached.read(
-        f"temporal:progress:{workflow_id}", lambda: tenant_moving.progress(platform, who, workflow_id), "its progress",
-        every=every, wait=wait,
-    )  # fmt: skip
+    return cached.shown(tenant_moving.reading(platform, who, workflow_id, every, wait), "its progress")
 
 
 @cached.live(EVERY_SECONDS)
@@ -71,8 +68,12 @@ def live(workflow_id: str) -> None:
 
 
 def bar(told: Progress, sentence: str = "") -> None:
-    """The share of the steps that is done, and what it does now; ``sentence`` where the caller says it better."""
-    st.progress(min(1.0, told.percent / 100), text=sentence or state.plain(told.sentence) or "Begins.")
+    """The share of the steps that is done, and what it does now; ``sentence`` where the caller says it better.
+
+    Who may not read its words sees the steps counted.
+    """
+    counted = f"{told.done} of {len(told.steps)} steps" if told.steps else "Begins."
+    st.progress(min(1.0, told.percent / 100), text=sentence or state.plain(told.sentence) or counted)
 
 
 def steps(told: Progress) -> None:

@@ -37,7 +37,11 @@ def read(key: str, fetch: Callable[[], T], what: str, *, every: float = 10.0, wa
     Returns None when there is nothing to show: the notice is already on the page. ``what`` names the value
     in sentences ("locks", "collections").
     """
-    found = reading(key, fetch, every=every, wait=wait)
+    return shown(reading(key, fetch, every=every, wait=wait), what)
+
+
+def shown(found: Reading[T], what: str) -> T | None:
+    """The same of a reading that an operation gave."""
     if found.error is not None:
         failed(found, what)
     elif found.value is None and found.fetched_at is None:

@@ -78,8 +78,12 @@ def test_from_the_first_day_to_the_last(here: Platform, temporal_address: str, m
         tenant_lifecycle.provision(here, SYSTEM, SPEC, "new customer")
     with at_work(here, temporal_address, queue):
         poll(lambda: status("active"), 20)
-        told = poll(lambda: tenant_moving.progress(here, SYSTEM, begun.workflow_id))
+        told = poll(lambda: (now := tenant_moving.progress(here, SYSTEM, begun.workflow_id)).percent == 100 and now)
         assert len(told.steps) == 8
+        assert told.sentence == "Acme is ready for use."
+        masked = tenant_moving.progress(here, ANALYST, begun.workflow_id)
+        assert [step.state for step in masked.steps] == [step.state for step in told.steps]
+        assert {masked.sentence, *(step.detail for step in masked.steps)} == {""}
         with pytest.raises(Invalid) as error:
             tenant_lifecycle.provision(here, SYSTEM, SPEC, "again")
         assert wrong(error) == ["id"]
@@ -124,6 +128,7 @@ def test_over_the_api(here: Platform, temporal_address: str, monkeypatch: pytest
     monkeypatch.setattr(tenant_lifecycle, "TASK_QUEUE", queue)
     name = f"api-{uuid.uuid4().hex[:8]}"
     token = apitokens.create(here, SYSTEM, "t", frozenset({"platform_admin"}))
+    looks = apitokens.create(here, SYSTEM, "looks", frozenset({"analyst"}))
     with TestClient(create_api(here), headers={"Authorization": f"Bearer {token}"}) as client:
         body = {"id": name, "name": "Acme", "tier": TIER, "email": "boss@acme.example"}
         bad = client.post("/tenants", json={**body, "tier": "gold"})
@@ -136,6 +141,10 @@ def test_over_the_api(here: Platform, temporal_address: str, monkeypatch: pytest
         where_told = begun.headers["location"].removeprefix("/api/v2")
         with at_work(here, temporal_address, queue):
             poll(lambda: client.get(where_told).json().get("percent") == 100, 20)
+            assert "boss@acme.example" in client.get(where_told).text
+            masked = client.get(where_told, headers={"Authorization": f"Bearer {looks}"})
+            assert (masked.json()["percent"], masked.json()["sentence"]) == (100, "")
+            assert "boss@acme.example" not in masked.text
             gone = client.delete(f"/tenants/{name}", params={"wait_hours": 24})
             assert gone.status_code == 202
             poll(lambda: "Waits until" in client.get(where_told).json().get("sentence", ""), 20)

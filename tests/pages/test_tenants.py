@@ -79,7 +79,12 @@ def test_a_tenant_is_added_and_followed(
             return "Acme is ready for use." in str([bar.text for bar in app.get("progress")])
 
         poll(done, 20)
-    said = texts(app)
+        said = texts(app)
+        assert "On its way to boss@acme.example." in said
+        app = opened("tenants", signed_in(platform, "analyst"), {"made": name})
+        assert "8 of 8 steps" in str([bar.text for bar in app.get("progress")])
+        assert "Lago customer and subscription" in texts(app)
+        assert "boss@acme.example" not in texts(app) + str([bar.text for bar in app.get("progress")])
     assert "Lago customer and subscription" in said
     assert f"face_temporal=Executions&amp;run=tenant-provisioning%2F{name}" in said
     assert row(platform, name)["status"] == "active"
