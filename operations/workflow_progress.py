@@ -41,10 +41,10 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Steps that have ended for good."""
-        return sum(step.state in (DONE, SKIPPED, COMPENSATED) for step in self.steps)
+        """Steps that are done, or had nothing to do; not those taken back: nothing of them is there."""
+        return sum(step.state in (DONE, SKIPPED) for step in self.steps)
 
     @property
     def percent(self) -> float:
-        """Share of the steps that have ended, 0–100."""
+        """Share of the steps that are done, 0–100."""
         return 100.0 * self.done / len(self.steps) if self.steps else 0.0

@@ -58,6 +58,8 @@ class Steps:
         self._afterwards = afterwards
         self._tasks = {task.name: task for task in tasks}
         self._steps = {task.name: Step(task.name, task.title, needs=list(task.needs)) for task in tasks}
+        self._failed: set[str] = set()
+        """Steps that failed by themselves, and were not canceled because another did."""
         self.progress = Progress(list(self._steps.values()))
 
     async def run(self) -> None:
@@ -120,7 +122,11 @@ class Steps:
             came = await self._tasks[name].do()
         except (FailureError, asyncio.CancelledError) as error:
             step.state, step.ended_at = progress.FAILED, workflow.now().isoformat()
-            step.detail = "Canceled." if is_cancelled_exception(error) else said(error)
+            if is_cancelled_exception(error):
+                step.detail = "Canceled."
+            else:
+                self._failed.add(name)
+                step.detail = said(error)
             raise
         step.state = progress.SKIPPED if came.skipped else progress.DONE
         step.ended_at, step.detail = workflow.now().isoformat(), came.detail
@@ -150,8 +156,14 @@ class Steps:
         undo, step = self._tasks[name].undo, self._steps[name]
         if undo is None or step.state == progress.SKIPPED:
             return
-        before, step.state = step.state, progress.COMPENSATING
         self.progress.sentence = "Taking back what was begun."
+        if name in self._failed:
+            # It goes on to say that it failed, and why: the others were taken back because of it.
+            why = _end(step.detail)
+            step.detail = f"{why} It is being taken back."
+            step.detail = why if await undo() is False else f"{why} Taken back."
+            return
+        before, step.state = step.state, progress.COMPENSATING
         if await undo() is False:
             step.state = before
         else:

@@ -19,7 +19,7 @@ from operations.access import SYSTEM
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS, Made, System, TenantSpec, silent
 from operations.workflow_catalogue import PROVISIONING, Provisioned, ProvisioningInput
-from operations.workflow_progress import COMPENSATED, COMPENSATING, DONE, QUERY, WAITING, Progress
+from operations.workflow_progress import COMPENSATED, COMPENSATING, DONE, FAILED, QUERY, WAITING, Progress
 from sandbox.inprocess import Services
 from tests.support import poll
 from tests.support_tenants import TIER, mails, make_tier, row, run, traces, unconfigured, where, working
@@ -140,9 +140,12 @@ def test_refused_by_one_system_nothing_is_left_and_the_step_is_named(
     )
     assert (cause.type, lago.made) == ("StepFailed", 1)
     assert states(told) == {
-        "claim": COMPENSATED, **dict.fromkeys(("keycloak", "lago", "qdrant", "s3", "somabrain"), COMPENSATED),
-        "finish": WAITING, "welcome": WAITING,
+        "claim": COMPENSATED, **dict.fromkeys(("keycloak", "qdrant", "s3", "somabrain"), COMPENSATED),
+        "lago": FAILED, "finish": WAITING, "welcome": WAITING,
     }  # fmt: skip
+    details = {step.name: step.detail for step in told.steps}
+    assert details["lago"] == "Lago refused the credentials. Taken back."
+    assert (told.done, told.percent) == (0, 0.0)  # nothing of the tenant is there
     assert where(here, "acme-9") == []
     assert row(here, "acme-9") is None
 
