@@ -149,6 +149,7 @@ async def _begin(place: bool) -> Begun:
         result_type=Begun,
         start_to_close_timeout=timedelta(seconds=10),
         retry_policy=_PERSIST,
+        summary="Settings and a place" if place else "Settings",
         local_retry_threshold=timedelta(seconds=2),
         cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )
@@ -163,6 +164,7 @@ async def _leave() -> None:
             Leaving(info.workflow_type, info.workflow_id, info.original_execution_run_id),
             schedule_to_close_timeout=timedelta(seconds=8),
             retry_policy=_PERSIST,
+            summary="Place given back",
         )
     except ActivityError:
         # PostgreSQL is away. The run must not wait for it: whoever looks after places frees this one.

@@ -187,13 +187,14 @@ class Maintenance:
 
 
 async def _do(result: type[Any], name: str, limit: timedelta, *args: Any) -> Any:
-    """An activity, retried as the settings of the workflow's type say."""
+    """An activity, retried as the settings of the workflow's type say; its name says in words what it does."""
     return await workflow.execute_activity(
         name,
         args=args,
         result_type=result,
         start_to_close_timeout=limit,
         heartbeat_timeout=SILENT if limit is LONG else None,
+        summary=name.removeprefix("maintenance.").replace("_", " ").capitalize(),
     )
 
 

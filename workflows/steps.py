@@ -21,6 +21,8 @@ from operations.workflow_progress import Progress, Step
 
 FAILED = "StepFailed"
 """Type of the error a workflow fails with when one of its steps did."""
+TAKE_BACK = "Take back: "
+"""Goes before a step's title where the history tells that it is taken back."""
 UNTIL_DONE = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
 """How activities that take something back are retried: without end, at least every 30 s. Not for people to tune."""
 

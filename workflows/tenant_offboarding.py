@@ -38,6 +38,7 @@ TITLES = {
     "keycloak": "Keycloak group",
     "close": "Closed",
 }
+KEPT, OVER = "The tenant is kept", "The waiting period is over"
 TIMEOUT = timedelta(seconds=12)
 REMOVE_TIMEOUT = timedelta(hours=1)
 """Of one attempt to remove a part: millions of files take their time, and the heartbeat tells that it goes on."""
@@ -147,14 +148,16 @@ class TenantOffboarding:
             said = f"The waiting period is 0 to {LONGEST_WAIT_HOURS} hours."
             raise ApplicationError(said, type="Invalid", non_retryable=True)
         ends_at = workflow.now() + timedelta(hours=given.wait_hours)
-        self._leaving = await _do("tenant.mark_leaving", given.tenant, ends_at, given.reason, result=Leaving)
+        self._leaving = await _do(
+            TITLES["mark"], "tenant.mark_leaving", given.tenant, ends_at, given.reason, result=Leaving
+        )
         if self._leaving.gone:
             return Came("There is no such tenant any more.", skipped=True)
         return Came(self._given.reason)
 
     async def _keep(self) -> bool:
         """Take the mark back; False where removing has begun."""
-        self._result.kept = await _do("tenant.keep", self._given.tenant, result=bool, retry_policy=UNTIL_DONE)
+        self._result.kept = await _do(KEPT, "tenant.keep", self._given.tenant, result=bool, retry_policy=UNTIL_DONE)
         return self._result.kept
 
     def _afterwards(self) -> str:
@@ -173,7 +176,9 @@ class TenantOffboarding:
             left = (end - workflow.now()).total_seconds()
             if left > 0:
                 try:
-                    await workflow.wait_condition(lambda: bool(self._wanted), timeout=left, timeout_summary="waiting")
+                    await workflow.wait_condition(
+                        lambda: bool(self._wanted), timeout=left, timeout_summary=TITLES["wait"]
+                    )
                 except TimeoutError:
                     self._wanted = self._wanted or END_WAIT
             if self._wanted == KEEP_TENANT:
@@ -181,7 +186,7 @@ class TenantOffboarding:
                 if self._result.kept:
                     return Came("Called off.", skipped=True)
             self._wanted = self._wanted or END_WAIT
-            await _do("tenant.waited", self._given.tenant)
+            await _do(OVER, "tenant.waited", self._given.tenant)
         self._steps.progress.sentence = "Removing the tenant from every system."
         return Came("Over.")
 
@@ -190,7 +195,7 @@ class TenantOffboarding:
             return _NOTHING
         was = await workflow.execute_activity(
             "tenant.remove", args=[self._given.tenant, name], result_type=bool, start_to_close_timeout=REMOVE_TIMEOUT,
-            heartbeat_timeout=HEARTBEAT,
+            heartbeat_timeout=HEARTBEAT, summary=TITLES[name],
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )  # fmt: skip
         self._result.removed.append(name)
@@ -199,16 +204,16 @@ class TenantOffboarding:
     async def _close(self) -> Came:
         if self._leaving.gone or self._result.kept:
             return _NOTHING
-        await _do("tenant.close", self._given.tenant)
+        await _do(TITLES["close"], "tenant.close", self._given.tenant)
         return Came("Its row stays for audit and billing; its id is not used again.")
 
 
 _NOTHING = Came("Nothing to do.", skipped=True)
 
 
-async def _do(name: str, *args: Any, result: type | None = None, **more: Any) -> Any:
+async def _do(summary: str, name: str, *args: Any, result: type | None = None, **more: Any) -> Any:
     return await workflow.execute_activity(
-        name, args=args, result_type=result, start_to_close_timeout=TIMEOUT,
+        name, args=args, result_type=result, start_to_close_timeout=TIMEOUT, summary=summary,
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED, **more,
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from operations.workflow_catalogue import PROVISIONING, Provisioned, ProvisioningInput
     from operations.workflow_progress import QUERY, Progress
     from workflows.errors import translated
-    from workflows.steps import UNTIL_DONE, Came, Steps, Task
+    from workflows.steps import TAKE_BACK, UNTIL_DONE, Came, Steps, Task
     from workflows.threads import in_thread
 
 PARTS = ("keycloak", "lago", "qdrant", "s3", "somabrain")
@@ -150,18 +150,18 @@ class TenantProvisioning:
         return "Whatever was made for the tenant has been removed again." if begun else "Nothing was made."
 
     async def _take(self) -> Came:
-        claim = await _do("tenant.claim", self._given, self._claim.token, result=Claim)
+        claim = await _do("claim", "tenant.claim", self._given, self._claim.token, result=Claim)
         # The token stays with the run that claimed first, also where this one was reset to a point after that.
         self._claim = claim
         return Came(f"{self._given.tenant} is at work already." if claim.existing else f"On {self._given.tier}.")
 
     async def _release(self) -> None:
-        await _undo("tenant.release", self._given.tenant, self._claim.token)
+        await _undo("claim", "tenant.release", self._given.tenant, self._claim.token)
 
     async def _make(self, name: str) -> Came:
         if self._claim.existing:
             return _THERE
-        made = await _do("tenant.make", self._given, name, self._claim.token, result=dict)
+        made = await _do(name, "tenant.make", self._given, name, self._claim.token, result=dict)
         self._names[name] = made["identifier"]
         if made["also"]:
             self._names["subscription"] = made["also"]
@@ -170,40 +170,42 @@ class TenantProvisioning:
         return Came(made["detail"], made["skipped"])
 
     async def _unmake(self, name: str) -> None:
-        await _undo("tenant.unmake", self._given.tenant, name, self._claim.token)
+        await _undo(name, "tenant.unmake", self._given.tenant, name, self._claim.token)
 
     async def _activate(self) -> Came:
         if self._claim.existing:
             return _THERE
-        await _do("tenant.activate", self._given.tenant, self._claim.token, self._names)
+        await _do("finish", "tenant.activate", self._given.tenant, self._claim.token, self._names)
         return Came("Active.")
 
     async def _deactivate(self) -> None:
-        await _undo("tenant.deactivate", self._given.tenant, self._claim.token)
+        await _undo("finish", "tenant.deactivate", self._given.tenant, self._claim.token)
 
     async def _welcome(self) -> Came:
         if self._claim.existing:
             return _THERE
-        await _do("tenant.welcome", self._given, self._claim.token)
+        await _do("welcome", "tenant.welcome", self._given, self._claim.token)
         return Came(f"On its way to {self._given.email}.")
 
     async def _unwelcome(self) -> None:
-        await _undo("tenant.unwelcome", self._given.tenant, self._claim.token)
+        await _undo("welcome", "tenant.unwelcome", self._given.tenant, self._claim.token)
 
 
 _THERE = Came("There already.", skipped=True)
 
 
-async def _do(name: str, *args: Any, result: type | None = None) -> Any:
+async def _do(step: str, name: str, *args: Any, result: type | None = None) -> Any:
     # Canceled, a step still waits for the end of its attempt: what is taken back must not come to be afterwards.
     return await workflow.execute_activity(
-        name, args=args, result_type=result, start_to_close_timeout=TIMEOUT,
+        name, args=args, result_type=result, start_to_close_timeout=TIMEOUT, summary=TITLES[step],
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )  # fmt: skip
 
 
-async def _undo(name: str, *args: Any) -> None:
-    await workflow.execute_activity(name, args=args, start_to_close_timeout=TIMEOUT, retry_policy=UNTIL_DONE)
+async def _undo(step: str, name: str, *args: Any) -> None:
+    await workflow.execute_activity(
+        name, args=args, start_to_close_timeout=TIMEOUT, retry_policy=UNTIL_DONE, summary=TAKE_BACK + TITLES[step]
+    )
 
 
 def _spec(given: ProvisioningInput) -> TenantSpec:

@@ -109,7 +109,11 @@ class Round:
         """
         self.progress.sentence = "Looking up the tenants."
         charges: list[Charge] = await workflow.execute_activity(
-            "somabrain.tenants", list(named), result_type=list[Charge], start_to_close_timeout=LISTING
+            "somabrain.tenants",
+            list(named),
+            result_type=list[Charge],
+            start_to_close_timeout=LISTING,
+            summary="Look up the tenants",
         )
         size = max(1, -(-len(charges) // MOST_STEPS))
         groups = [charges[start : start + size] for start in range(0, len(charges), size)]
@@ -147,6 +151,7 @@ class Round:
                 outcome: PerTenant = await workflow.execute_activity(
                     name, args=[Group(group), *more], result_type=PerTenant,
                     start_to_close_timeout=PER_TENANT * len(group), heartbeat_timeout=HEARTBEAT,
+                    summary=step.title,
                 )  # fmt: skip
             except ActivityError as error:
                 if is_cancelled_exception(error):

@@ -135,13 +135,21 @@ class UsageSync:
 
     async def _bring_home(self) -> None:
         rows: int = await workflow.execute_activity(
-            "usage.collect", result_type=int, start_to_close_timeout=TIMEOUT, heartbeat_timeout=HEARTBEAT
+            "usage.collect",
+            result_type=int,
+            start_to_close_timeout=TIMEOUT,
+            heartbeat_timeout=HEARTBEAT,
+            summary=self._collect.title,
         )
         self._collect.detail = f"{rows:,} rows read."
 
     async def _make_events(self) -> None:
         made: Planned = await workflow.execute_activity(
-            "usage.plan", result_type=Planned, start_to_close_timeout=TIMEOUT, heartbeat_timeout=HEARTBEAT
+            "usage.plan",
+            result_type=Planned,
+            start_to_close_timeout=TIMEOUT,
+            heartbeat_timeout=HEARTBEAT,
+            summary=self._plan.title,
         )
         self._result.unbillable = made.unbillable
         units = sum(made.unbillable.values())
@@ -153,7 +161,12 @@ class UsageSync:
         refused = 0
         for _ in range(MOST_BATCHES):
             some: Sent = await workflow.execute_activity(
-                "usage.send", size, result_type=Sent, start_to_close_timeout=SEND_TIMEOUT, heartbeat_timeout=HEARTBEAT
+                "usage.send",
+                size,
+                result_type=Sent,
+                start_to_close_timeout=SEND_TIMEOUT,
+                heartbeat_timeout=HEARTBEAT,
+                summary=self._send.title,
             )
             refused += some.refused
             self._result.events += some.events
@@ -163,7 +176,11 @@ class UsageSync:
             if not some.left or not some.events + some.refused:
                 break
         self._result.waiting = await workflow.execute_activity(
-            "usage.waiting", result_type=int, start_to_close_timeout=SEND_TIMEOUT, heartbeat_timeout=HEARTBEAT
+            "usage.waiting",
+            result_type=int,
+            start_to_close_timeout=SEND_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT,
+            summary="Count what waits",
         )
 
 

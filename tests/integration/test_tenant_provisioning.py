@@ -14,6 +14,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
 from adapters.core import Denied, Rejected, Unexpected
+from adapters.temporal_client.history import detail
 from operations import tenant_records, workflow_settings
 from operations.access import SYSTEM
 from operations.platform import Platform
@@ -363,3 +364,30 @@ def test_a_service_that_was_never_configured_is_nothing_to_take_back(
     with unconfigured(here, "qdrant"):
         run(once)
     assert traces(here, "acme-9") == []
+
+
+async def notes(client: Client, handle: WorkflowHandle) -> list[tuple[str, str]]:
+    """The steps of a run by kind and what they say of themselves, as the Temporal page shows them."""
+    found = await detail(client, "default", handle.id, handle.first_execution_run_id or "")
+    return [(step.kind, step.note) for step in found.steps if "activity" in step.kind]
+
+
+def test_the_steps_of_a_run_read_in_words(here: Platform, temporal_address: str, bend: Callable[..., Bent]) -> None:
+    bend("lago", before=lambda: poll(lambda: "qdrant" in where(here, "acme-9")), after=fail(Denied("No.")))
+
+    async def once() -> list[tuple[str, str]]:
+        settings = SettingsInterceptor(here)
+        async with working(
+            here, temporal_address, interceptors=[settings], more_activities=settings.activities
+        ) as (client, queue):  # fmt: skip
+            handle = await start(client, queue)
+            await ended(handle)
+            return await notes(client, handle)
+
+    found = run(once)
+    said = {note for _, note in found}
+    assert {"Row and tier", "Keycloak group", "Qdrant collection", "Lago customer and subscription"} <= said
+    assert {"Take back: Keycloak group", "Take back: Lago customer and subscription", "Take back: Row and tier"} <= said
+    assert ("local activity", "Settings and a place") in found
+    assert ("local activity", "Place given back") in found
+    assert all(note for _, note in found)
