@@ -24,7 +24,7 @@ from operations import outbox, ratelimit_wire, workflow_settings
 from operations.access import SYSTEM
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS
-from operations.workflow_catalogue import PROVISIONING, ProvisioningInput
+from operations.workflow_catalogue import PROVISIONING, TASK_QUEUE, Provisioned, ProvisioningInput
 from sandbox.engines import Temporal
 from sandbox.faults import Fault
 from sandbox.inprocess import Services
@@ -196,3 +196,57 @@ def test_every_tenant_is_whole_or_nowhere(crowd: Crowd) -> None:
     assert min(crowd.killed["worker"], crowd.killed["server"]) >= KILLS / 10
     assert crowd.killed.total() == KILLS
     assert ratelimit_wire.reconcile(platform, repair=False).total == 0
+
+
+def worker_process(folder: Path, name: str) -> subprocess.Popen[bytes]:
+    """The product's own worker, as ``make worker`` starts it."""
+    with (folder / f"{name}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "workflows"], cwd=ROOT, stdout=log, stderr=log, env=dict(os.environ)
+        )
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("who", ["another", "the same, started again"])
+def test_a_worker_stopped_in_the_middle_loses_nothing(
+    platform: Platform, standins: Services, temporal_address: str, tmp_path: Path, who: str
+) -> None:
+    ratelimit_wire.reconcile(platform)
+    make_tier(platform)
+    wish = workflow_settings.Edit(PROVISIONING, {"retry_attempts": 50, "backoff_multiplier": 1.0})
+    workflow_settings.save(platform, SYSTEM, [wish], reason="somebody stops workers")
+    name = f"stopped-{len(who)}"
+    given = ProvisioningInput(name, "Stopped", TIER, "boss@stopped.example")
+    ident = f"{PROVISIONING}/{name}"
+    standins.fault("lago", "hang")
+
+    async def begin() -> None:
+        client = await Client.connect(temporal_address)
+        await client.start_workflow(PROVISIONING, given, id=ident, task_queue=TASK_QUEUE)
+
+    async def result() -> Provisioned:
+        client = await Client.connect(temporal_address)
+        handle = client.get_workflow_handle(ident, result_type=Provisioned)
+        return await asyncio.wait_for(handle.result(), 60)
+
+    first = worker_process(tmp_path, "first")
+    second: subprocess.Popen[bytes] | None = None
+    try:
+        asyncio.run(begin())
+        poll(lambda: SYSTEMS["keycloak"].present(platform, name), 40, what="the first parts")
+        if who == "another":
+            second = worker_process(tmp_path, "second")
+        first.terminate()
+        assert first.wait(40) == 0
+        assert (row(platform, name) or {}).get("status") == "provisioning"
+        standins.fault("lago", None)
+        second = second or worker_process(tmp_path, "second")
+        done = asyncio.run(result())
+    finally:
+        for process in (first, second):
+            if process is not None:
+                process.kill()
+                process.wait(5)
+    assert where(platform, name) == list(SYSTEMS)
+    assert (done.lago_subscription_id, done.skipped) == (f"tenant-{name}", [])
+    assert len(mails(platform, name)) == 1
