@@ -13,6 +13,15 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.temporal import Temporal, TemporalConfig
+from operations.workflow_catalogue import (
+    BACKUP,
+    CLEAN_UP,
+    CONSOLIDATION,
+    MAINTENANCE,
+    RECONCILE,
+    SLEEP_CYCLE,
+    USAGE_SYNC,
+)
 from operations.workflow_slots import Place
 from workflows import worker
 from workflows.places import Places
@@ -69,3 +78,20 @@ def test_a_temporal_that_hangs_is_not_waited_for() -> None:
     finally:
         places.close()
     assert len(asked) == 2
+
+
+def test_what_the_worker_plans() -> None:
+    planned = {one.id: (one.workflow, one.every, one.paused) for one in worker.schedules()}
+    jobs = {one.id: one.input.job for one in worker.schedules() if one.workflow == MAINTENANCE}
+    assert planned == {
+        "pilothouse-maintenance": (MAINTENANCE, timedelta(hours=6), False),
+        "pilothouse-reconcile": (MAINTENANCE, timedelta(minutes=5), False),
+        "pilothouse-backup": (MAINTENANCE, "15 2 * * *", False),
+        "usage-sync": (USAGE_SYNC, timedelta(minutes=5), False),
+        "memory-consolidation": (CONSOLIDATION, timedelta(minutes=15), False),
+        "sleep-cycle": (SLEEP_CYCLE, "0 2 * * *", True),
+    }
+    assert jobs == {
+        "pilothouse-maintenance": CLEAN_UP, "pilothouse-reconcile": RECONCILE, "pilothouse-backup": BACKUP,
+    }  # fmt: skip
+    assert all(one.note for one in worker.schedules())
