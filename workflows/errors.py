@@ -17,11 +17,9 @@ from operations.change import Conflict, Invalid, NotFound
 log = logging.getLogger(__name__)
 
 FINAL = (Denied, Rejected, Unconfigured, Invalid, NotFound, Conflict, Forbidden)
-"""Errors that the same call meets again: somebody must change something first."""
+"""Errors that the same call meets again: somebody must change something first. Their names are what a history says."""
 BUSY = (408, 425, 429)
 """HTTP statuses of a refusal that passes: too many requests, not yet."""
-NON_RETRYABLE = tuple(kind.__name__ for kind in FINAL)
-"""Their names, as the type of the ApplicationError."""
 
 
 @contextmanager

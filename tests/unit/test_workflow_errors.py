@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 
 from adapters.core import AdapterError, Denied, Rejected, TimedOut, Unconfigured, Unexpected, Unreachable
 from operations.change import Conflict, Invalid, NotFound
-from workflows.errors import FINAL, NON_RETRYABLE, translated
+from workflows.errors import FINAL, translated
 
 
 def met(error: Exception, **how: Any) -> ApplicationError:
@@ -22,8 +22,13 @@ def met(error: Exception, **how: Any) -> ApplicationError:
 def test_a_service_failed(kind: type[AdapterError]) -> None:
     error = met(kind("Lago said no."))
     assert (error.message, error.type) == ("Making it: Lago said no.", kind.__name__)
-    assert error.non_retryable is (kind in FINAL) is (kind.__name__ in NON_RETRYABLE)
+    assert error.non_retryable is (kind in FINAL)
     assert not met(kind("Lago said no."), until_done=True).non_retryable
+
+
+def test_what_is_not_tried_again_is_named() -> None:
+    named = {"Denied", "Rejected", "Unconfigured", "Invalid", "NotFound", "Conflict", "Forbidden"}
+    assert {kind.__name__ for kind in FINAL} == named
 
 
 def test_a_change_was_refused() -> None:
