@@ -166,7 +166,7 @@ def welcome(platform: Platform, spec: TenantSpec, token: str) -> bool:
     """Queue the welcome mail, once per tenant made; False where it was queued. Raises Invalid, StoreUnavailable."""
     return mail.queue(
         platform, recipient=spec.email, kind="welcome", dedup=f"welcome/{spec.tenant}/{token}", tenant_id=spec.tenant,
-        subject=f"Welcome, {spec.name}",
+        subject=f"Welcome, {spec.name}"[: mail.SUBJECT_LIMIT],
         body=f"Hello,\n\n{spec.name} is ready for use.\n\nYour tenant is called {spec.tenant}. Mention it when you "
         "write to us.\n",
     )  # fmt: skip

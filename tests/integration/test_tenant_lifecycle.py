@@ -6,11 +6,12 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from adapters.core import Unreachable
 from api import create_api
-from operations import apitokens, audit, tenant_lifecycle, tenant_moving
+from operations import apitokens, audit, tenant_lifecycle, tenant_moving, tenant_records
 from operations.access import SYSTEM, Actor, Forbidden
 from operations.change import Invalid, NotFound
 from operations.platform import Platform
@@ -63,6 +64,16 @@ def test_with_temporal_away_nothing_is_begun_and_the_attempt_is_on_record(here: 
     assert first.subject == last.subject == f"tenant/{NAME}"
     assert first.after["outcome"] == "asked for"
     assert last.after["outcome"].startswith("failed: ")
+
+
+def test_a_name_as_long_as_it_may_be_is_welcomed_in_full_words(here: Platform) -> None:
+    spec = TenantSpec(NAME, "W" * tenant_lifecycle.NAME_LIMIT, TIER, "boss@acme.example")
+    tenant_lifecycle._check(here, spec)
+    assert tenant_records.welcome(here, spec, "token")
+    with here.database.session() as session:
+        subject, body = session.execute(text("SELECT subject, body FROM mails")).one()
+    assert subject == f"Welcome, {'W' * 191}"
+    assert spec.name in body
 
 
 def test_from_the_first_day_to_the_last(here: Platform, temporal_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
