@@ -16,7 +16,7 @@ from api.auth import TheActor, ThePlatform
 from api.problems import Problem
 from operations import subscriptions, tenant_lifecycle, tenant_moving, tenants
 from operations.tenant_lifecycle import AlreadyRunning, Begun
-from operations.tenant_systems import TenantSpec
+from operations.tenant_systems import ID_ALLOWED, TenantSpec
 
 router = APIRouter(tags=["Tenants"])
 
@@ -36,7 +36,7 @@ class NewTenant(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: Annotated[str, Field(max_length=63, description=tenant_lifecycle.ID_ALLOWED)]
+    id: Annotated[str, Field(max_length=63, description=ID_ALLOWED)]
     name: Annotated[str, Field(max_length=tenant_lifecycle.NAME_LIMIT, description="As people call it")]
     tier: Annotated[str, Field(max_length=63, description="Code of its tier")]
     email: Annotated[str, Field(max_length=254, description="Whom the welcome mail and the bills go to")]
@@ -109,7 +109,14 @@ def offboard(
     actor: TheActor,
     request: Request,
     response: Response,
-    wait_hours: Annotated[float, Query(ge=0, le=tenant_lifecycle.LONGEST_WAIT_HOURS)] = 720.0,
+    wait_hours: Annotated[
+        float | None,
+        Query(
+            ge=0,
+            le=tenant_lifecycle.LONGEST_WAIT_HOURS,
+            description="Without it: thirty days, or what is left where the tenant leaves already",
+        ),
+    ] = None,
     reason: Annotated[str, Query(max_length=300, description="Why; kept in the audit")] = "Offboarded over the API",
 ) -> dict[str, Any]:
     """It is removed from every system after the waiting period; until then it can be kept."""

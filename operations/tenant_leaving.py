@@ -23,7 +23,7 @@ from operations.tenant_systems import SYSTEMS, ratelimit
 AT_WORK = ("trial", "active", "past_due", "suspended")
 """Statuses a tenant can be offboarded from."""
 LONGEST_WAIT_HOURS = 1440
-"""Sixty days: well below the time the workflow may take."""
+"""Sixty days; less where the timeout of the workflow is shorter (tenant_lifecycle.longest_wait)."""
 
 
 @dataclass
@@ -37,10 +37,12 @@ class Leaving:
 
 
 def mark(platform: Platform, tenant: str, owner: str, ends_at: datetime, reason: str) -> Leaving:
-    """Set the tenant offboarding; what an earlier run of ``owner`` marked goes on from there.
+    """Set the tenant offboarding until ``ends_at``; what an earlier run of ``owner`` marked goes on from there.
 
+    While it still waits, the new end counts; once removing has begun there is nothing to wait for any more.
     Raises Rejected (being provisioned), NotOurs (another workflow removes it), StoreUnavailable.
     """
+    end = ends_at.astimezone(UTC).isoformat()
     with change.door(
         platform, SYSTEM, Permission.TENANTS_MANAGE, action="tenant.offboarding", subject=f"tenant/{tenant}",
         reason=reason,
@@ -50,10 +52,12 @@ def mark(platform: Platform, tenant: str, owner: str, ends_at: datetime, reason:
             return Leaving(gone=True)
         if row.status == "offboarding":
             noted = _ours(door.session, tenant, owner)[1]
+            if not noted["waited"] and noted["ends_at"] != end:
+                door.audit({"ends_at": noted["ends_at"]}, {"ends_at": end})
+                row.lifecycle = noted = {**noted, "ends_at": end}
             return Leaving(str(noted["ends_at"]), bool(noted["waited"]))
         if row.status not in AT_WORK:
             raise Rejected(f"The tenant {tenant} is {row.status}.", advice="Wait until it is made, or cancel that run.")
-        end = ends_at.astimezone(UTC).isoformat()
         before = row.status
         row.lifecycle = {
             "owner": owner, "before": before, "ends_at": end, "waited": False, "was": row.lifecycle,

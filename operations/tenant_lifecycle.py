@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
-from typing import Any, cast
+from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import select
 from temporalio.client import Client
@@ -13,19 +13,18 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.core import Rejected
+from adapters.core import Rejected, utcnow
 from adapters.smtp_client.message import valid
-from adapters.temporal import Temporal
 from adapters.temporal_client import control
 from adapters.temporal_client.executions import NoExecution, left
 from models import Tenant, Tier
-from operations import access, change, tenant_leaving
+from operations import access, change, tenant_leaving, workflow_settings
 from operations.access import Actor, Permission
 from operations.change import FieldError, Invalid, NotFound
 from operations.platform import Platform
 from operations.tenant_leaving import AT_WORK, LONGEST_WAIT_HOURS
-from operations.tenant_moving import moving_of, workflow_id
-from operations.tenant_systems import TenantSpec
+from operations.tenant_moving import Moving, moving_of, workflow_id
+from operations.tenant_systems import ID, ID_ALLOWED, TenantSpec
 from operations.workflow_audit import recorded
 from operations.workflow_catalogue import (
     END_WAIT,
@@ -36,11 +35,12 @@ from operations.workflow_catalogue import (
     OffboardingInput,
     ProvisioningInput,
 )
+from operations.workflow_executions import adapter_of
 
-ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-ID_ALLOWED = "1–63 of a–z, 0–9, - and _, beginning with a letter or digit"
 NAME_LIMIT = 200
 DEFAULT_WAIT_HOURS = 720.0
+REMOVING = timedelta(hours=1)
+"""What of a run's timeout is kept for removing, beside the waiting period."""
 _TENANT_ID = SearchAttributeKey.for_keyword("TenantId")
 
 
@@ -76,12 +76,14 @@ def offboard(
     platform: Platform,
     actor: Actor,
     tenant: str,
-    wait_hours: float = DEFAULT_WAIT_HOURS,
+    wait_hours: float | None = None,
     reason: str = "",
     request_id: str | None = None,
 ) -> Begun:
-    """Begin to remove a tenant after ``wait_hours`` (0–1440); one whose removing failed goes on where it was.
+    """Begin to remove a tenant after ``wait_hours`` (0–1440, and no longer than its run may take with the removing).
 
+    A tenant that leaves already goes on: while it waits the hours count anew, once removing has begun it waits no
+    more. None: thirty days, or what is left of the waiting period.
     Raises access.Forbidden, change.NotFound, change.Invalid, AlreadyRunning, StoreUnavailable, AdapterError.
     """
     access.require(actor, Permission.TENANTS_MANAGE)
@@ -89,13 +91,46 @@ def offboard(
     wrong = []
     if row.status not in (*AT_WORK, "offboarding"):
         wrong.append(FieldError("tenant", f"is {row.status}", "a tenant at work"))
-    if not math.isfinite(wait_hours) or not 0 <= wait_hours <= LONGEST_WAIT_HOURS:
-        wrong.append(FieldError("wait_hours", "is out of range", f"0 to {LONGEST_WAIT_HOURS}"))
+    now = moving_of(row)
+    left = 0.0 if now.removing else hours_left(now)
+    hours = left if wait_hours is None else wait_hours
+    wrong += _wait(platform, now, hours)
     if wrong:
         raise Invalid(wrong)
-    given = OffboardingInput(row.id, float(wait_hours), change.clean(reason).strip())
-    asked = {"wait_hours": wait_hours}
+    given = OffboardingInput(row.id, float(hours), change.clean(reason).strip())
+    asked = {"wait_hours": hours}
     return _start(platform, actor, OFFBOARDING, row.id, given, "tenant.offboard", reason, asked, request_id)
+
+
+def hours_left(now: Moving) -> float:
+    """What an offboarding begun now waits where nobody says how long: what is left, or thirty days."""
+    if now.ends_at is None:
+        return DEFAULT_WAIT_HOURS
+    return max(0.0, (now.ends_at - utcnow()) / timedelta(hours=1))
+
+
+def longest_wait(platform: Platform) -> int:
+    """How many whole hours an offboarding begun now may wait, so that its run's timeout leaves time for removing.
+
+    Raises StoreUnavailable.
+    """
+    timeout = workflow_settings.effective(platform, OFFBOARDING).timeout
+    return max(0, min(LONGEST_WAIT_HOURS, (timeout - REMOVING) // timedelta(hours=1)))
+
+
+def _wait(platform: Platform, now: Moving, hours: float) -> list[FieldError]:
+    """What is wrong with a waiting period."""
+    if now.removing:
+        said = "cannot be asked for: removing has begun"
+        return [FieldError("wait_hours", said, "0")] if hours else []
+    longest = longest_wait(platform)
+    if math.isfinite(hours) and 0 <= hours <= longest:
+        return []
+    allowed = f"0 to {longest:g}"
+    if math.isfinite(hours) and 0 <= hours <= LONGEST_WAIT_HOURS:
+        said = "is longer than the timeout of tenant-offboarding allows"
+        return [FieldError("wait_hours", said, f"{allowed}, or a longer timeout in the workflow settings")]
+    return [FieldError("wait_hours", "is out of range", allowed)]
 
 
 def end_wait(platform: Platform, actor: Actor, tenant: str, reason: str, request_id: str | None = None) -> None:
@@ -174,7 +209,7 @@ def _start(
                 return await begin(client, TypedSearchAttributes.empty)  # this namespace knows no such attribute
 
         try:
-            run = _temporal(platform).call(ask)
+            run = adapter_of(platform).call(ask)
         except WorkflowAlreadyStartedError as error:
             doing = "provisioned" if kind == PROVISIONING else "offboarded"
             raise AlreadyRunning(f"The tenant {tenant} is being {doing} already.") from error
@@ -193,7 +228,7 @@ def _waiting(platform: Platform, actor: Actor, tenant: str) -> str:
 
 
 def _signal(platform: Platform, owner: str, name: str) -> None:
-    adapter = _temporal(platform)
+    adapter = adapter_of(platform)
     adapter.call(lambda client: control.signal(client, adapter.config.namespace, owner, "", name, []))
 
 
@@ -203,7 +238,3 @@ def _row(platform: Platform, tenant: str) -> Tenant:
     if row is None:
         raise NotFound(f"There is no tenant {tenant}.")
     return row
-
-
-def _temporal(platform: Platform) -> Temporal:
-    return cast(Temporal, platform.adapters["temporal"])

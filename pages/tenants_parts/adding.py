@@ -7,7 +7,7 @@ import streamlit as st
 from operations import subscriptions, tenant_lifecycle
 from operations.access import Permission
 from operations.tenant_moving import workflow_id
-from operations.tenant_systems import TenantSpec
+from operations.tenant_systems import ID_ALLOWED, TenantSpec
 from operations.workflow_catalogue import PROVISIONING
 from pages.tenants_parts import progress
 from pages.widgets import forms, session, state, table
@@ -41,9 +41,7 @@ def draw() -> None:
         return
     with st.container(border=True):
         left, right = st.columns(2)
-        ident = left.text_input(
-            "Id", key=_FIELDS[0], max_chars=63, placeholder="acme", help=f"{tenant_lifecycle.ID_ALLOWED}. It stays."
-        )
+        ident = left.text_input("Id", key=_FIELDS[0], max_chars=63, placeholder="acme", help=f"{ID_ALLOWED}. It stays.")
         name = right.text_input("Name", key=_FIELDS[1], max_chars=tenant_lifecycle.NAME_LIMIT, placeholder="Acme Inc.")
         tier = left.selectbox("Tier", list(tiers), key=_FIELDS[2], format_func=lambda code: tiers.get(code, code))
         email = right.text_input(

@@ -9,7 +9,7 @@ import streamlit as st
 
 from operations import tenant_lifecycle, tenant_moving
 from operations.access import Permission
-from operations.tenant_leaving import AT_WORK, LONGEST_WAIT_HOURS
+from operations.tenant_leaving import AT_WORK
 from operations.tenant_moving import Moving
 from pages.temporal_parts import common
 from pages.tenants_parts import progress
@@ -129,14 +129,27 @@ def dialog() -> None:
 
 @st.dialog("Offboard a tenant")
 def _offboard(tenant: str) -> None:
-    st.markdown(
-        f"After the waiting period **{state.plain(tenant)}** is removed from every system, with its files, vectors, "
-        "memories and people's group. Its subscription ends with a last bill. Until then it can be kept."
-    )
-    hours = st.number_input(
-        "Waiting period in hours", 0.0, float(LONGEST_WAIT_HOURS), tenant_lifecycle.DEFAULT_WAIT_HOURS,
-        key="tenants_wait", format="%g", help="720 hours are thirty days; 0 begins at once.",
-    )  # fmt: skip
+    now = next((one for one in _found(tenant) if one.status == "offboarding"), None)
+    hours: float | None = None
+    if now is not None and now.removing:
+        st.markdown(
+            f"The waiting period of **{state.plain(tenant)}** is over: what is left of it is removed from every system "
+            "now. There is no way back."
+        )
+    else:
+        st.markdown(
+            f"After the waiting period **{state.plain(tenant)}** is removed from every system, with its files, "
+            "vectors, memories and people's group. Its subscription ends with a last bill. Until then it can be kept."
+        )
+        longest = progress.attempt(lambda: tenant_lifecycle.longest_wait(session.platform()))
+        if longest is None:
+            return
+        left = tenant_lifecycle.DEFAULT_WAIT_HOURS if now is None else round(tenant_lifecycle.hours_left(now), 1)
+        hours = st.number_input(
+            "Waiting period in hours", 0.0, float(longest), min(left, float(longest)), key="tenants_wait",
+            format="%g", help=f"From now; 720 hours are thirty days, 0 begins at once. At most {longest:,}, so that "
+            "the run's timeout leaves time for removing.",
+        )  # fmt: skip
     reason = forms.reason_field("tenants_off_reason")
     if _typed(tenant, "tenants_off_typed", "Offboard"):
         who, platform = session.actor(), session.platform()

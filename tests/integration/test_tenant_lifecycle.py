@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from adapters.core import Unreachable
+from adapters.core import Unreachable, utcnow
 from api import create_api
-from operations import apitokens, audit, tenant_lifecycle, tenant_moving, tenant_records
+from operations import (
+    apitokens,
+    audit,
+    tenant_leaving,
+    tenant_lifecycle,
+    tenant_moving,
+    tenant_records,
+    workflow_settings,
+)
 from operations.access import SYSTEM, Actor, Forbidden
 from operations.change import Invalid, NotFound
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS, TenantSpec
+from operations.workflow_catalogue import OFFBOARDING
 from sandbox.inprocess import Services
 from tests.support import poll
-from tests.support_tenants import TIER, at_work, make_tier, row, where
+from tests.support_tenants import TIER, at_work, make_tier, make_whole, row, where
 
 pytestmark = pytest.mark.engines
 ANALYST = Actor("a", "Ana", frozenset({"analyst"}))
 NAME = f"acme-{uuid.uuid4().hex[:8]}"
+LEAVER = f"leaver-{uuid.uuid4().hex[:8]}"
 SPEC = TenantSpec(NAME, "Acme", TIER, "boss@acme.example")
 
 
@@ -74,6 +86,56 @@ def test_a_name_as_long_as_it_may_be_is_welcomed_in_full_words(here: Platform) -
         subject, body = session.execute(text("SELECT subject, body FROM mails")).one()
     assert subject == f"Welcome, {'W' * 191}"
     assert spec.name in body
+
+
+def leaving(platform: Platform, *, waited: bool) -> None:
+    """A tenant whose offboarding was terminated: marked by its run, which is no more."""
+    make_whole(platform, dataclasses.replace(SPEC, tenant=LEAVER))
+    owner = f"{OFFBOARDING}/{LEAVER}"
+    tenant_leaving.mark(platform, LEAVER, owner, utcnow() + timedelta(hours=10), "contract ended")
+    if waited:
+        tenant_leaving.waited(platform, LEAVER, owner)
+
+
+def test_a_wait_longer_than_its_run_may_take_is_refused(here: Platform) -> None:
+    make_whole(here, SPEC)
+    wish = workflow_settings.Edit(OFFBOARDING, {"timeout_seconds": 86_400})
+    workflow_settings.save(here, SYSTEM, [wish], reason="a day must do")
+    assert tenant_lifecycle.longest_wait(here) == 23
+    for hours in (23.5, 720, None, -1.0, float("nan"), 10_000):
+        with pytest.raises(Invalid) as error:
+            tenant_lifecycle.offboard(here, SYSTEM, NAME, hours, "contract ended")
+        (field,) = error.value.errors
+        assert (field.field, field.allowed[:7]) == ("wait_hours", "0 to 23")
+    assert row(here, NAME)["status"] == "active"
+    back = workflow_settings.Edit(OFFBOARDING, {"timeout_seconds": 7_776_000})
+    workflow_settings.save(here, SYSTEM, [back], reason="as it was")
+    assert tenant_lifecycle.longest_wait(here) == tenant_leaving.LONGEST_WAIT_HOURS
+
+
+def test_going_on_waits_as_long_as_was_asked_for_anew(here: Platform) -> None:
+    leaving(here, waited=False)
+    (now,) = tenant_moving.moving(here, SYSTEM)
+    assert 9.9 < tenant_lifecycle.hours_left(now) <= 10
+    end = utcnow() + timedelta(hours=2)
+    told = tenant_leaving.mark(here, LEAVER, now.workflow_id, end, "sooner")
+    assert (told.ends_at, told.waited) == (end.isoformat(), False)
+    (now,) = tenant_moving.moving(here, SYSTEM)
+    assert now.ends_at == end
+    last = audit.entries(here, SYSTEM, limit=1)[0]
+    assert (last.action, last.after) == ("tenant.offboarding", {"ends_at": end.isoformat()})
+
+
+def test_once_removing_has_begun_no_hours_are_asked_for(here: Platform) -> None:
+    leaving(here, waited=True)
+    with pytest.raises(Invalid) as error:
+        tenant_lifecycle.offboard(here, SYSTEM, LEAVER, 24, "go on")
+    assert wrong(error) == ["wait_hours"]
+    (now,) = tenant_moving.moving(here, SYSTEM)
+    assert tenant_leaving.mark(here, LEAVER, now.workflow_id, utcnow() + timedelta(hours=2), "go on").waited
+    tenant_lifecycle.offboard(here, SYSTEM, LEAVER, None, "go on")
+    asked = audit.entries(here, SYSTEM, limit=2)[1]
+    assert (asked.action, asked.after["wait_hours"]) == ("tenant.offboard", 0)
 
 
 def test_from_the_first_day_to_the_last(here: Platform, temporal_address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
-from operations import tenant_lifecycle
+from adapters.core import utcnow
+from operations import tenant_leaving, tenant_lifecycle
 from operations.platform import Platform
 from pages.widgets.page import all_pages
 from sandbox.inprocess import Services
@@ -125,6 +127,26 @@ def test_a_tenant_is_sent_away_and_kept(platform: Platform, temporal_address: st
         poll(lambda: row(platform, name)["status"] == "active", 20)
         app.run()
         assert "Keep the tenant" not in {button.label for button in app.button}
+
+
+@pytest.mark.parametrize(("waited", "hours"), [(False, 10.0), (True, None)])
+def test_going_on_asks_for_hours_only_while_it_waits(
+    platform: Platform, name: str, waited: bool, hours: float | None
+) -> None:
+    make_tier(platform)
+    owner = f"tenant-offboarding/{name}"
+    with platform.database.session() as session:
+        session.execute(
+            text("INSERT INTO tenants (id, name, tier_code) VALUES (:id, 'Acme', :tier)"), {"id": name, "tier": TIER}
+        )
+    tenant_leaving.mark(platform, name, owner, utcnow() + timedelta(hours=10), "contract ended")
+    if waited:
+        tenant_leaving.waited(platform, name, owner)
+    app = opened("tenants", signed_in(platform, "infra_admin"), {"tenant": name})
+    app = click(app, "Go on offboarding…")
+    assert not app.exception
+    assert [box.value for box in app.number_input if box.key == "tenants_wait"] == ([] if waited else [hours])
+    assert ("The waiting period of" in texts(app)) is waited
 
 
 def test_who_may_not_change_tenants_sees_no_way_to(platform: Platform, name: str) -> None:
