@@ -6,10 +6,16 @@ the run began there, waits until the service is configured again: otherwise it w
 
 from __future__ import annotations
 
-from adapters.core import Rejected, Unconfigured
-from operations import tenant_leaving, tenant_records, usage_sync
+import time
+
+from adapters.core import Rejected, Unconfigured, Unreachable
+from limiter import keys
+from operations import outbox, ratelimit_wire, tenant_leaving, tenant_records, usage_sync
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS, Made, Progress, TenantSpec, silent
+
+LIMITERS_SETTLE_SECONDS = 3.0
+"""Limiters hear of a change at once, at the latest in a second; a lease lasts one, and is reported in another."""
 
 
 def make(platform: Platform, spec: TenantSpec, system: str, token: str) -> Made:
@@ -50,14 +56,23 @@ def unmake(platform: Platform, tenant: str, system: str, token: str) -> bool:
 def remove(platform: Platform, tenant: str, system: str, owner: str, progress: Progress = silent) -> bool:
     """Remove an offboarded tenant's part in one system; whether there was any. What it used is billed before.
 
-    Raises NotOurs, Unconfigured (the row names something there), AdapterError.
+    Raises NotOurs, Unconfigured (the row names something there), Unreachable (limiters were not told yet),
+    AdapterError.
     """
     tenant_leaving.require(platform, tenant, owner)
     if named := tenant_records.named(platform, tenant, system):
         _require(platform, system, f"{tenant} has {named} there")
-    if system == "lago":
+    if system == "lago" and SYSTEMS[system].configured(platform):
+        _last_calls(platform, tenant)
         usage_sync.settle(platform, tenant)
     return SYSTEMS[system].remove(platform, tenant, progress)
+
+
+def _last_calls(platform: Platform, tenant: str) -> None:
+    """Wait until no limiter admits the tenant any more and each has reported what it admitted before."""
+    if not outbox.deliver(platform, ratelimit_wire.TOPIC, keys.TENANTS):
+        raise Unreachable(f"Limiters have not been told yet that {tenant} is being removed: Redis is away or slow.")
+    time.sleep(LIMITERS_SETTLE_SECONDS)
 
 
 def _require(platform: Platform, system: str, why: str) -> None:

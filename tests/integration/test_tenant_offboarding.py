@@ -13,7 +13,7 @@ from temporalio.exceptions import CancelledError
 
 from adapters.core import Denied
 from limiter import Limiter
-from operations import ratelimit_wire
+from operations import ratelimit_wire, tenant_parts
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS, System, TenantSpec, silent
 from operations.workflow_catalogue import END_WAIT, KEEP_TENANT, OFFBOARDING, Offboarded, OffboardingInput
@@ -26,7 +26,8 @@ MANY = list(SYSTEMS)
 
 
 @pytest.fixture
-def here(platform: Platform) -> Iterator[Platform]:
+def here(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+    monkeypatch.setattr(tenant_parts, "LIMITERS_SETTLE_SECONDS", 0.0)  # nobody calls here
     make_tier(platform)
     ratelimit_wire.reconcile(platform)
     make_whole(platform, TenantSpec("acme-9", "Acme 9", TIER, "boss@acme.example"))

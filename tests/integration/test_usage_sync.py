@@ -13,10 +13,19 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
-from adapters.core import Unexpected
+from adapters.core import Unexpected, Unreachable, utcnow
 from adapters.lago import Lago
-from limiter import keys
-from operations import ratelimit_usage, ratelimit_wire, usage_plan, usage_sync
+from limiter import Limiter, keys
+from limiter.lease import LeasedLimiter
+from operations import (
+    outbox,
+    ratelimit_usage,
+    ratelimit_wire,
+    tenant_leaving,
+    tenant_parts,
+    usage_plan,
+    usage_sync,
+)
 from operations.platform import Platform
 from operations.usage_plan import Planned
 from tests.contract.openapi import serve
@@ -300,6 +309,35 @@ def test_who_leaves_is_billed_to_the_last_unit(console: Platform, billing: Any) 
     assert sums(billing) == {("sub-acme", "api_calls"): (20, 2)}
     assert usage_sync.waiting(console) == 1  # the other tenant's, for the next run
     usage_sync.settle(console, "nobody")
+
+
+def test_who_leaves_is_billed_for_calls_that_limiters_had_still_to_report(console: Platform, billing: Any) -> None:
+    ratelimit_wire.reconcile(console)
+    ratelimit_usage.collect(console)
+    usage_sync.settle(console, "acme")
+    owner = "tenant-offboarding/acme"
+    tenant_leaving.mark(console, "acme", owner, utcnow(), "contract ended")
+    with Limiter(console.redis, timeout=2.0) as limiter:
+        assert limiter.check("api_calls", "acme").allowed
+        leased = LeasedLimiter(limiter)
+        assert all(leased.check("api_calls", "acme").allowed for _ in range(7))
+        tenant_leaving.waited(console, "acme", owner)
+        assert tenant_parts.remove(console, "acme", "lago", owner)
+        assert not leased.check("api_calls", "acme").allowed
+    assert sums(billing) == {("sub-acme", "api_calls"): (8, 0)}
+
+
+def test_nobody_is_billed_for_the_last_time_before_limiters_were_told(
+    console: Platform, billing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = "tenant-offboarding/acme"
+    tenant_leaving.mark(console, "acme", owner, utcnow(), "contract ended")
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "deliver", lambda *_, **__: False)
+        tenant_leaving.waited(console, "acme", owner)
+        with pytest.raises(Unreachable, match="have not been told yet that acme is being removed"):
+            tenant_parts.remove(console, "acme", "lago", owner)
+    assert tenant_parts.remove(console, "acme", "lago", owner)
 
 
 def test_nobody_leaves_while_another_holds_what_is_to_be_billed(
