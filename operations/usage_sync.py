@@ -77,7 +77,11 @@ class HandedOver:
     sent_today: int
     """Units sent since midnight UTC."""
     refused: tuple[Refused, ...]
+    """The oldest, at most ``MOST`` of ``refused_count``."""
+    refused_count: int
     unbillable: tuple[Unbillable, ...]
+    """The largest, at most ``MOST`` of ``unbillable_count``."""
+    unbillable_count: int
     unbillable_units: int
 
 
@@ -238,21 +242,23 @@ def handed_over(platform: Platform, actor: Actor) -> HandedOver:
         ).one()
         refused = session.execute(
             text(
-                "SELECT tenant_id, key, hour, amount, last_error, attempts FROM usage_events"
+                "SELECT tenant_id, key, hour, amount, last_error, attempts, count(*) OVER () AS n FROM usage_events"
                 " WHERE sent_at IS NULL AND refused_at IS NOT NULL ORDER BY id LIMIT :most"
             ),
             {"most": MOST},
         ).all()
         unbillable = session.execute(
             text(
-                "SELECT tenant_id, key, amount, over, since, reason, sum(amount) OVER () AS whole FROM usage_unbillable"
-                " ORDER BY amount DESC, tenant_id, key LIMIT :most"
+                "SELECT tenant_id, key, amount, over, since, reason, sum(amount) OVER () AS whole,"
+                " count(*) OVER () AS n FROM usage_unbillable ORDER BY amount DESC, tenant_id, key LIMIT :most"
             ),
             {"most": MOST},
         ).all()
     return HandedOver(
         int(now.n), int(now.units), now.since, now.said or "", last.at, int(last.units),
         tuple(Refused(row[0], row[1], row[2], row[3], row[4] or "", row[5]) for row in refused),
+        int(refused[0].n) if refused else 0,
         tuple(Unbillable(*row[:6]) for row in unbillable),
+        int(unbillable[0].n) if unbillable else 0,
         int(unbillable[0].whole) if unbillable else 0,
     )  # fmt: skip

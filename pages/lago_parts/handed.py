@@ -27,6 +27,7 @@ def draw(view: View) -> None:
             now.refused, ("Hour (UTC)", "Tenant", "Limit", "Units", "Tries", "Lago says"), _refused, nothing="",
             quiet=(0,), right=(3, 4),
         )  # fmt: skip
+        _cut(len(now.refused), now.refused_count)
     if now.unbillable:
         st.markdown("##### Units nobody can be billed for")
         st.caption("They stay counted. Once the tenant has a subscription and Lago the metric, they are billed.")
@@ -34,6 +35,7 @@ def draw(view: View) -> None:
             now.unbillable, ("Since", "Tenant", "Limit", "Units", "Of them over", "Because"), _unbillable, nothing="",
             quiet=(0,), right=(3, 4),
         )  # fmt: skip
+        _cut(len(now.unbillable), now.unbillable_count)
     runs.draw(view, USAGE_SYNC, title="Latest runs of usage-sync")
 
 
@@ -45,12 +47,17 @@ def _numbers(now: HandedOver) -> None:
             ("Events waiting", f"{now.waiting:,}", f"{now.waiting_units:,} units, {age}"),
             ("Sent today", f"{now.sent_today:,} units", "since midnight UTC"),
             ("Last event sent", last, state.moment(now.sent_at)),
-            ("Refused", f"{len(now.refused):,} events", "Lago finds fault with them"),
+            ("Refused", f"{now.refused_count:,} events", "Lago finds fault with them"),
             ("Unbillable", f"{now.unbillable_units:,} units", "counted, and nobody to bill"),
         )
     )
     if now.last_error:
         st.markdown(f":orange-badge[:material/error: The last try] {state.plain(now.last_error)}")
+
+
+def _cut(drawn: int, whole: int) -> None:
+    if drawn < whole:
+        st.caption(f"The first {drawn} of {whole:,}.")
 
 
 def _refused(one: Refused) -> tuple[str, ...]:

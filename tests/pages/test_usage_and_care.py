@@ -46,6 +46,34 @@ def test_what_waits_is_refused_and_unbillable_is_said_with_its_reason(platform: 
     assert "code: &lt;b&gt;odd&lt;/b&gt;" in said and "has no subscription" in said and "40 units" in said
 
 
+def test_lists_that_are_cut_say_of_how_many(platform: Platform) -> None:
+    with platform.database.session() as session:
+        session.execute(
+            text(
+                "INSERT INTO usage_events (tenant_id, key, hour, part, amount, transaction_id, subscription_id, at,"
+                " last_error, refused_at) SELECT 'acme', 'api_calls', '2026-11-20T09:00Z', n, 1, 'refused-' || n, 's',"
+                " now(), 'code: odd', now() FROM generate_series(1, 3000) AS n"
+            )
+        )
+        session.execute(
+            text(
+                "INSERT INTO usage_unbillable SELECT 'tenant-' || n, 'api_calls', 2, 0, now(), 'has no subscription'"
+                " FROM generate_series(1, 1200) AS n"
+            )
+        )
+    now = usage_sync.handed_over(platform, SYSTEM)
+    assert (now.refused_count, len(now.refused)) == (3000, usage_sync.MOST)
+    assert (now.unbillable_count, len(now.unbillable), now.unbillable_units) == (1200, usage_sync.MOST, 2400)
+    sid = signed_in(platform, "infra_admin")
+
+    def drawn() -> AppTest | None:
+        app = shown("lago", sid, "Monitor")
+        return app if "3,000 events" in texts(app) else None
+
+    captions = [one.value for one in poll(drawn, 20).caption]
+    assert "The first 50 of 3,000." in captions and "The first 50 of 1,200." in captions
+
+
 def test_failed_writes_are_sent_again_by_those_who_may(platform: Platform, standins: Services) -> None:
     brain = standins.standin("somabrain")
     failed = [one["id"] for one in brain.state["outbox"] if one["status"] == "failed"]
