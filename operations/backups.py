@@ -64,16 +64,27 @@ class BackupRow:
     error: str | None
 
 
+def last_proved(platform: Platform, actor: Actor) -> BackupRow | None:
+    """The newest backup that counts, however many have failed since. Raises access.Forbidden, StoreUnavailable."""
+    access.require(actor, Permission.INFRA_VIEW)
+    query = select(Backup).where(Backup.status == "proved").order_by(Backup.started_at.desc()).limit(1)
+    with platform.database.session() as session:
+        return next((_shown(row) for row in session.scalars(query)), None)
+
+
 def listing(platform: Platform, actor: Actor, limit: int = 50) -> list[BackupRow]:
     """Backups, newest first, at most ``limit`` (200). Raises access.Forbidden, StoreUnavailable."""
     access.require(actor, Permission.INFRA_VIEW)
     query = select(Backup).order_by(Backup.started_at.desc()).limit(max(1, min(limit, LIST_LIMIT)))
     with platform.database.session() as session:
-        return [
-            BackupRow(row.id, row.status, row.started_at, row.stored_at, row.proved_at, row.expired_at, row.bucket,
-                      row.size_bytes, len(row.tables), sum(row.tables.values()), row.error)
-            for row in session.scalars(query)
-        ]  # fmt: skip
+        return [_shown(row) for row in session.scalars(query)]
+
+
+def _shown(row: Backup) -> BackupRow:
+    return BackupRow(
+        row.id, row.status, row.started_at, row.stored_at, row.proved_at, row.expired_at, row.bucket,
+        row.size_bytes, len(row.tables), sum(row.tables.values()), row.error,
+    )  # fmt: skip
 
 
 def new_id() -> str:

@@ -45,8 +45,8 @@ def render() -> None:
 def _overview() -> None:
     platform, actor = session.platform(), session.actor()
     rows = backups.listing(platform, actor, SHOWN)
-    proved = next((row for row in rows if row.status == "proved"), None)
-    _verdict(proved)
+    proved = backups.last_proved(platform, actor)
+    _verdict(proved, next((row for row in rows if row.status == "failed"), None))
     facts = [
         ("Last that counts", f"{state.since(proved.proved_at)} ago" if proved else "none", _moment(proved)),
         ("Size", state.number(proved.size_bytes or 0, Unit.BYTES) if proved else "–", "before encryption"),
@@ -65,16 +65,32 @@ def _overview() -> None:
     table.draw(HEADS, (_row(row) for row in rows), quiet=(0, 5, 6), right=(3, 4))
 
 
-def _verdict(proved: BackupRow | None) -> None:
+def _verdict(proved: BackupRow | None, failed: BackupRow | None) -> None:
+    """What counts now; ``failed`` is the newest that failed."""
+    if failed is not None and proved is not None and failed.started_at < proved.started_at:
+        failed = None
+    after = (
+        f" One begun at {state.moment(failed.started_at)} failed: {state.plain(failed.error or '')}" if failed else ""
+    )
     if proved is None:
-        st.warning("No backup counts yet: none was restored and found equal so far.", icon=":material/gpp_maybe:")
+        st.warning(
+            f"No backup counts yet: none was restored and found equal so far.{after}", icon=":material/gpp_maybe:"
+        )
     elif proved.proved_at is not None and utcnow() - proved.proved_at > LATE:
         since = state.since(proved.proved_at)
         st.error(
-            f"The last backup that counts was proved {since} ago. There should be one a day.", icon=":material/gpp_bad:"
+            f"The last backup that counts was proved {since} ago. There should be one a day.{after}",
+            icon=":material/gpp_bad:",
+        )
+    elif failed is not None:
+        st.warning(
+            f"The last backup that counts is of {state.moment(proved.started_at)}.{after}", icon=":material/gpp_maybe:"
         )
     else:
-        st.success("The last backup was restored into a scratch database and found equal.", icon=":material/verified:")
+        st.success(
+            f"The backup of {state.moment(proved.started_at)} was restored into a scratch database and found equal.",
+            icon=":material/verified:",
+        )
 
 
 def _next() -> str:

@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
         Maintained,
         MaintenanceInput,
     )
-    from operations.workflow_progress import QUERY, Progress
+    from operations.workflow_progress import DONE, QUERY, Progress
     from workflows.errors import translated
     from workflows.threads import in_thread
 
@@ -37,8 +37,9 @@ SILENT = timedelta(seconds=30)
 AFTERWARDS = {
     CLEAN_UP: "The next run goes on where this one ended.",
     RECONCILE: "The next run looks again.",
-    BACKUP: "This backup does not count.",
 }
+NOT_COUNTED = "This backup does not count."
+COUNTED = "The backup itself is proved and counts; the next run removes what is old."
 WORKFLOW = MAINTENANCE
 
 
@@ -117,7 +118,7 @@ class Maintenance:
             raise ApplicationError(
                 f"job: {job!r} is none. Allowed: {CLEAN_UP}, {RECONCILE}, {BACKUP}.", type="Invalid", non_retryable=True
             )
-        self._steps = Steps(tasks(), lambda: AFTERWARDS[job])
+        self._steps = Steps(tasks(), lambda: self._afterwards(job))
         await self._steps.run()
         self._steps.progress.sentence = "; ".join(step.detail for step in self._steps.progress.steps if step.detail)
         return Maintained(job, dict(self._counts), self._steps.progress.sentence)
@@ -126,6 +127,12 @@ class Maintenance:
     def progress(self) -> Progress:
         """The steps and how far each is."""
         return self._steps.progress
+
+    def _afterwards(self, job: str) -> str:
+        if job != BACKUP:
+            return AFTERWARDS[job]
+        states = {step.name: step.state for step in self._steps.progress.steps}
+        return COUNTED if states["prove"] == DONE else NOT_COUNTED
 
     def _clean_up(self) -> list[Task]:
         return [

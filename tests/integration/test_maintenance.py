@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.worker import Replayer, Worker
 
-from adapters.core import Unreachable, utcnow
+from adapters.core import Rejected, Unreachable, utcnow
 from limiter import Scope
 from operations import audit, backups, maintenance, ratelimits
 from operations.access import SYSTEM
@@ -116,6 +116,31 @@ def test_a_backup_is_made_proved_and_old_ones_removed(platform: Platform, tempor
     result = asyncio.run(_run(platform, temporal_address, f"backup-{uuid.uuid4()}", MaintenanceInput(BACKUP)))
     row = backups.listing(platform, SYSTEM)[0]
     assert (row.status, row.size_bytes, row.rows) == ("proved", result.counts["bytes"], result.counts["rows"])
+
+
+def test_a_proved_backup_counts_also_where_old_ones_could_not_be_removed(
+    platform: Platform, temporal_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Platform) -> int:
+        raise Rejected("The storage removes nothing.")
+
+    monkeypatch.setattr(backups, "expire", full)
+    said = asyncio.run(_failing(platform, temporal_address, f"backup-{uuid.uuid4()}"))
+    assert backups.listing(platform, SYSTEM)[0].status == "proved"
+    assert "The storage removes nothing." in said
+    assert "does not count" not in said and "is proved and counts" in said
+
+
+async def _failing(platform: Platform, address: str, queue: str) -> str:
+    """A backup that does not come to its end: what it says of that, asked for its progress and replayed."""
+    client = await Client.connect(address)
+    async with Worker(client, task_queue=queue, workflows=WORKFLOWS, activities=activities(platform)):
+        handle = await client.start_workflow(Maintenance.run, MaintenanceInput(BACKUP), id=queue, task_queue=queue)
+        with pytest.raises(WorkflowFailureError) as caught:
+            await asyncio.wait_for(handle.result(), 60)
+        told = await handle.query(Maintenance.progress)
+    await Replayer(workflows=WORKFLOWS).replay_workflow(await handle.fetch_history())
+    return f"{caught.value.cause} {told.sentence}"
 
 
 def test_reconciling_delivers_and_repairs(platform: Platform, temporal_address: str) -> None:

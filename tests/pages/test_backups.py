@@ -32,6 +32,27 @@ def test_it_says_what_counts_and_what_failed(platform: Platform) -> None:
     assert "There should be one a day" in texts(opened("backups", sid))
 
 
+def test_a_newer_one_that_failed_is_said_beside_the_last_that_counts(platform: Platform) -> None:
+    sid = signed_in(platform, "platform_admin")
+    now = utcnow()
+    _backup(
+        platform, "good", status="proved", started_at=now - timedelta(hours=9), proved_at=now - timedelta(hours=8),
+        size_bytes=3 << 20, tables={"tenants": 1},
+    )  # fmt: skip
+    app = opened("backups", sid)
+    assert f"{now - timedelta(hours=9):%Y-%m-%d %H:%M}" in app.success[0].value and not app.warning
+    _backup(platform, "bad", status="failed", started_at=now - timedelta(hours=1), error="The storage was full.")
+    app = opened("backups", sid)
+    assert not app.success
+    said = app.warning[0].value
+    assert f"{now - timedelta(hours=9):%Y-%m-%d %H:%M}" in said and f"{now - timedelta(hours=1):%Y-%m-%d %H:%M}" in said
+    assert "The storage was full." in said
+    # However many have failed since, the one that counts is found.
+    for number in range(70):
+        _backup(platform, f"more-{number}", status="failed", started_at=now - timedelta(minutes=number), error="Full.")
+    assert "No backup counts" not in texts(opened("backups", sid))
+
+
 def test_only_who_operates_workflows_may_make_one(platform: Platform) -> None:
     app = opened("backups", signed_in(platform, "analyst"))
     assert not [button for button in app.button if button.label == "Back up now"]
