@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select, text
 
 from models import AuditEntry, AuditHead
-from operations import access, change
+from operations import access, change, stopping
 from operations.access import Actor, Permission
 from operations.database import Database
 from operations.platform import Platform
@@ -86,6 +86,7 @@ def verify(database: Database) -> Chain:
         if head is None:
             return Chain(False, 0, None, "the end of the chain is missing")
         while True:
+            stopping.check()
             rows = session.scalars(
                 select(AuditEntry).where(AuditEntry.id > last).order_by(AuditEntry.id).limit(BATCH)
             ).all()

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cryptography.fernet import InvalidToken, MultiFernet
 
-from adapters.s3_client.objects import Objects
+from adapters.s3_client.objects import DELETE_AT_ONCE, Objects
+from operations import stopping
 from operations.backup_tools import BackupFailed
 
 PART_BYTES = 4 << 20
 """A part's size before encryption: tokens stay below what one answer may hold."""
 MANIFEST = "manifest.fernet"
-
-Beat = Callable[[], None]
 
 
 class Sealer:
@@ -32,25 +31,25 @@ class Sealer:
         self._prefix = prefix
         self._keys = keys
 
-    def write(self, name: str, chunks: Iterable[bytes], beat: Beat) -> dict[str, Any]:
+    def write(self, name: str, chunks: Iterable[bytes]) -> dict[str, Any]:
         """Store a stream as parts; what the manifest says of it: parts, size in bytes, sha256."""
         whole, parts, size = hashlib.sha256(), [], 0
         for number, piece in enumerate(_pieces(chunks), start=1):
+            stopping.check()
             key = f"{name}.{number:05d}.fernet"
             self._objects.put(self._prefix + key, self._keys.encrypt(piece))
             parts.append({"key": key, "size": len(piece), "sha256": hashlib.sha256(piece).hexdigest()})
             whole.update(piece)
             size += len(piece)
-            beat()
         return {"parts": parts, "size": size, "sha256": whole.hexdigest()}
 
-    def read(self, listed: dict[str, Any], beat: Beat) -> Iterator[bytes]:
+    def read(self, listed: dict[str, Any]) -> Iterator[bytes]:
         """The stream back, part by part. Raises BackupFailed for a part that is gone, altered or undecipherable."""
         for part in listed["parts"]:
+            stopping.check()
             piece = self._open(self._prefix + part["key"])
             if hashlib.sha256(piece).hexdigest() != part["sha256"]:
                 raise BackupFailed(f"The part {part['key']} of the backup is not what was stored.")
-            beat()
             yield piece
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
@@ -63,10 +62,12 @@ class Sealer:
         return found
 
     def remove(self) -> int:
-        """Remove every object of the backup, the manifest first; how many there were."""
-        keys = self._objects.keys(self._prefix)
-        keys.sort(key=lambda key: not key.endswith(MANIFEST))
-        return self._objects.delete(keys)
+        """Remove every object of the backup, however many, the manifest first; how many were asked for."""
+        gone = self._objects.delete([self._prefix + MANIFEST])
+        while keys := self._objects.keys(self._prefix, DELETE_AT_ONCE):
+            stopping.check()
+            gone += self._objects.delete(keys)
+        return gone
 
     def _open(self, key: str) -> bytes:
         try:

@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import IO
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from adapters.core import AdapterError
 from adapters.core.deadline import remaining
 from adapters.core.redact import redact
+from operations import stopping
 from operations.settings import Settings
 
 READ_BYTES = 1 << 20
+KEEPALIVES = "keepalives=1 keepalives_idle=3 keepalives_interval=2 keepalives_count=3"
+"""For libpq, which takes the rest from the environment: a server that is lost ends the tool within seconds."""
 _VARIABLES = {
     "host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD",
     "dbname": "PGDATABASE", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT",
@@ -81,7 +84,7 @@ def dump(tool: str, dsn: str, snapshot: str, seconds: float) -> Iterator[bytes]:
     """
     command = [
         tool, "--format=custom", "--compress=6", "--no-owner", "--no-privileges", "--no-password",
-        f"--snapshot={snapshot}",
+        f"--dbname={KEEPALIVES}", f"--snapshot={snapshot}",
     ]  # fmt: skip
     with _running(command, dsn, seconds, stdout=True) as process:
         assert process.stdout is not None
@@ -91,8 +94,8 @@ def dump(tool: str, dsn: str, snapshot: str, seconds: float) -> Iterator[bytes]:
 
 def restore(tool: str, dsn: str, chunks: Iterable[bytes], seconds: float) -> None:
     """Feed a dump to pg_restore, into the empty database ``dsn`` names. Raises BackupFailed."""
-    name = str(conninfo_to_dict(dsn).get("dbname") or "")
-    command = [tool, "--exit-on-error", "--no-owner", "--no-privileges", "--no-password", f"--dbname={name}"]
+    conninfo = make_conninfo(KEEPALIVES, dbname=str(conninfo_to_dict(dsn).get("dbname") or ""))
+    command = [tool, "--exit-on-error", "--no-owner", "--no-privileges", "--no-password", f"--dbname={conninfo}"]
     with _running(command, dsn, seconds, stdin=True) as process:
         assert process.stdin is not None
         try:
@@ -108,7 +111,7 @@ def restore(tool: str, dsn: str, chunks: Iterable[bytes], seconds: float) -> Non
 def _running(
     command: list[str], dsn: str, seconds: float, *, stdin: bool = False, stdout: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A tool at work, ended when the block ends, after ``seconds`` or with the present deadline.
+    """A tool at work, ended when the block ends, after ``seconds``, with the present deadline, or when told to stop.
 
     Its failure is raised at the end of the block.
     """
@@ -131,8 +134,9 @@ def _running(
         timer.daemon = True
         timer.start()
         try:
-            yield process
-            process.wait()
+            with stopping.ending(process.kill):
+                yield process
+                process.wait()
         finally:
             timer.cancel()
             if process.poll() is None:

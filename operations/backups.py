@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -18,22 +19,25 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import make_url, select
 
-from adapters.core import AdapterError, utcnow
+from adapters.core import AdapterError, deadline, utcnow
+from adapters.core.deadline import cut_off, remaining, shut_socket
 from adapters.core.redact import redact
 from adapters.s3 import S3
 from models import Backup
-from operations import access, audit, backup_export, backup_tools
+from operations import access, audit, backup_export, backup_tools, stopping
 from operations.access import Actor, Permission
-from operations.backup_seal import Beat, Sealer
+from operations.backup_seal import Sealer
 from operations.backup_tools import BackupFailed
 from operations.change import NotFound
-from operations.database import Database, StoreUnavailable, translated
+from operations.database import Database, StoreUnavailable, connect_args, translated
 from operations.platform import Platform
 
 log = logging.getLogger(__name__)
 
 ROOT = "pilothouse/"
 DUMP_SECONDS = 3600.0
+DROP_SECONDS = 60.0
+CONNECT_SECONDS = 10
 LIST_LIMIT = 200
 FAILED_KEPT = timedelta(days=7)
 SCRATCH_PREFIX = "pilothouse_proof_"
@@ -92,11 +96,7 @@ def new_id() -> str:
     return f"{utcnow():%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
 
 
-def nothing() -> None:
-    """A beat for those who do not listen."""
-
-
-def make(platform: Platform, ident: str, beat: Beat = nothing) -> int:
+def make(platform: Platform, ident: str) -> int:
     """Dump, export, encrypt and store one backup; its size in bytes. Done again for the same id, it starts over.
 
     Raises BackupFailed, AdapterError (the storage), StoreUnavailable. What was stored by then has no manifest and
@@ -114,14 +114,14 @@ def make(platform: Platform, ident: str, beat: Beat = nothing) -> int:
         with translated(), _connected(dsn) as connection:
             server = backup_tools.server_major(connection)
             backup_tools.check_version(tool, server)
-            # pg_dump reads the very snapshot that is counted here, so that the proof can be exact.
+            # The export and pg_dump read the very snapshot that is counted here, so that the proof can be exact.
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot = str(_one(connection, "SELECT pg_export_snapshot()"))
-            tables = dict(_counts(connection, beat))
+            tables = dict(_counts(connection))
             head = connection.execute("SELECT last_id, hash FROM audit_head").fetchone() or (0, "")
             revision = str(_one(connection, "SELECT version_num FROM alembic_version"))
-            dumped = sealer.write("dump", backup_tools.dump(tool, dsn, snapshot, DUMP_SECONDS), beat)
-        exported = sealer.write("configuration", [backup_export.document(platform).encode()], beat)
+            exported = sealer.write("configuration", [backup_export.document(platform, snapshot).encode()])
+            dumped = sealer.write("dump", backup_tools.dump(tool, dsn, snapshot, DUMP_SECONDS))
         sealer.write_manifest(
             {
                 "id": ident, "made_at": utcnow().isoformat(), "server_major": server, "revision": revision,
@@ -130,11 +130,20 @@ def make(platform: Platform, ident: str, beat: Beat = nothing) -> int:
             }
         )  # fmt: skip
     size = int(dumped["size"]) + int(exported["size"])
-    _note(platform, ident, status="stored", stored_at=utcnow(), size_bytes=size, sha256=dumped["sha256"], tables=tables)
+    _note(
+        platform,
+        ident,
+        status="stored",
+        error=None,
+        stored_at=utcnow(),
+        size_bytes=size,
+        sha256=dumped["sha256"],
+        tables=tables,
+    )
     return size
 
 
-def prove(platform: Platform, ident: str, beat: Beat = nothing) -> int:
+def prove(platform: Platform, ident: str) -> int:
     """Restore a stored backup into a scratch database and compare; how many rows were found there.
 
     Raises BackupFailed saying what differs, AdapterError, StoreUnavailable; the backup is then marked as failed.
@@ -143,10 +152,10 @@ def prove(platform: Platform, ident: str, beat: Beat = nothing) -> int:
         manifest, sealer = _opened(platform, ident)
         server = platform.settings.backup_scratch_url or platform.database.dsn
         with scratch(server.get_secret_value()) as dsn:
-            _restore(platform, manifest, sealer, dsn, beat)
+            _restore(platform, manifest, sealer, dsn)
             with translated(), _connected(dsn) as connection:
                 revision = str(_one(connection, "SELECT version_num FROM alembic_version"))
-                found = dict(_counts(connection, beat))
+                found = dict(_counts(connection))
             _compare(manifest, revision, found)
             restored = Database(dsn, application_name="pilothouse-proof")
             try:
@@ -155,13 +164,13 @@ def prove(platform: Platform, ident: str, beat: Beat = nothing) -> int:
                 restored.close()
             if not chain.ok or chain.checked != manifest["audit"]["last_id"]:
                 raise BackupFailed(f"The record of changes in the backup is broken: {chain.problem or 'it is short'}.")
-        for _ in sealer.read(manifest["configuration"], beat):
+        for _ in sealer.read(manifest["configuration"]):
             pass
     _note(platform, ident, status="proved", proved_at=utcnow(), error=None)
     return sum(found.values())
 
 
-def restore(platform: Platform, ident: str, dsn: str, beat: Beat = nothing) -> dict[str, int]:
+def restore(platform: Platform, ident: str, dsn: str) -> dict[str, int]:
     """Restore a backup into the empty database ``dsn`` names; rows by table. Raises BackupFailed, AdapterError."""
     manifest, sealer = _opened(platform, ident)
     with translated(), _connected(dsn) as connection:
@@ -172,14 +181,14 @@ def restore(platform: Platform, ident: str, dsn: str, beat: Beat = nothing) -> d
             detail=", ".join(present[:10]),
             advice="Create an empty database and name it.",
         )
-    _restore(platform, manifest, sealer, dsn, beat)
+    _restore(platform, manifest, sealer, dsn)
     with translated(), _connected(dsn) as connection:
-        found = dict(_counts(connection, beat))
+        found = dict(_counts(connection))
     _compare(manifest, manifest["revision"], found)
     return found
 
 
-def expire(platform: Platform, beat: Beat = nothing) -> int:
+def expire(platform: Platform) -> int:
     """Remove what the rule no longer keeps and what failed runs left; how many backups. Raises AdapterError."""
     settings, now = platform.settings, utcnow()
     with platform.database.session() as session:
@@ -192,10 +201,10 @@ def expire(platform: Platform, beat: Beat = nothing) -> int:
     gone = [row for row in good if row.id not in kept]
     gone += [row for row in rows if row.status in ("failed", "running") and row.started_at < now - FAILED_KEPT]
     for row in gone:
+        stopping.check()
         adapter = cast(S3, platform.adapters["s3"])
         Sealer(adapter.objects(row.bucket or settings.backup_bucket), row.prefix or "", settings.fernet).remove()
         _note(platform, row.id, status="expired", expired_at=utcnow())
-        beat()
     return len(gone)
 
 
@@ -253,8 +262,12 @@ def scratch(dsn: str) -> Iterator[str]:
     try:
         yield make_url(dsn).set(database=name).render_as_string(hide_password=False)
     finally:
-        with translated(), _connected(dsn) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        Context().run(_drop, dsn, name)  # out of time or told to stop, it goes all the same
+
+
+def _drop(dsn: str, name: str) -> None:
+    with translated(), _connected(dsn, DROP_SECONDS) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _drop_leftovers(connection: psycopg.Connection[Any]) -> None:
@@ -274,10 +287,10 @@ def _scratch(at: datetime) -> str:
     return f"{SCRATCH_PREFIX}{at:%Y%m%d%H%M%S}"
 
 
-def _restore(platform: Platform, manifest: dict[str, Any], sealer: Sealer, dsn: str, beat: Beat) -> None:
+def _restore(platform: Platform, manifest: dict[str, Any], sealer: Sealer, dsn: str) -> None:
     tool = backup_tools.find(platform.settings, "pg_restore")
     backup_tools.check_version(tool, int(manifest["server_major"]))
-    backup_tools.restore(tool, dsn, sealer.read(manifest["dump"], beat), DUMP_SECONDS)
+    backup_tools.restore(tool, dsn, sealer.read(manifest["dump"]), DUMP_SECONDS)
 
 
 def _compare(manifest: dict[str, Any], revision: str, found: dict[str, int]) -> None:
@@ -316,8 +329,29 @@ def _opened(platform: Platform, ident: str) -> tuple[dict[str, Any], Sealer]:
     return sealer.read_manifest(), sealer
 
 
-def _connected(dsn: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(dsn, autocommit=True, connect_timeout=10, application_name="pilothouse-backup")
+@contextmanager
+def _connected(dsn: str, seconds: float = DUMP_SECONDS) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of its own, cut off after ``seconds``, with the present deadline, or when told to stop.
+
+    Statements may run that long, and a transaction may stand still while pg_dump reads its snapshot; a peer that is
+    lost is noticed in seconds all the same.
+    """
+    with deadline(seconds):
+        most = max(1, int(remaining() * 1000))
+        args = connect_args("pilothouse-backup", most) | {"connect_timeout": CONNECT_SECONDS}
+        args["options"] += f" -c idle_in_transaction_session_timeout={most}"
+        with psycopg.connect(dsn, autocommit=True, **args) as connection:
+
+            def cut() -> None:
+                shut_socket(connection.fileno())
+
+            with cut_off(cut) as late, stopping.ending(cut):
+                try:
+                    yield connection
+                except psycopg.OperationalError as error:
+                    if late.is_set():
+                        raise StoreUnavailable("PostgreSQL did not answer in time.", detail=str(error)) from error
+                    raise
 
 
 def _one(connection: psycopg.Connection[Any], query: str) -> Any:
@@ -327,10 +361,10 @@ def _one(connection: psycopg.Connection[Any], query: str) -> Any:
     return row[0]
 
 
-def _counts(connection: psycopg.Connection[Any], beat: Beat) -> Iterator[tuple[str, int]]:
+def _counts(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, int]]:
     for (name,) in connection.execute(_TABLES).fetchall():
+        stopping.check()
         row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name))).fetchone()
-        beat()
         yield name, int(row[0]) if row else 0
 
 
@@ -349,6 +383,8 @@ def _failures_noted(platform: Platform, ident: str) -> Iterator[None]:
     try:
         yield
     except AdapterError as error:
+        stopping.check()  # what was cut off has not failed: another attempt makes it whole
         log.warning("backup %s failed: %s %s", ident, error.sentence, redact(error.detail))
-        _note(platform, ident, status="failed", error=f"{error.sentence} {redact(error.detail)}".strip()[:1000])
+        with suppress(StoreUnavailable):  # the reason it failed for is the one to be told
+            _note(platform, ident, status="failed", error=f"{error.sentence} {redact(error.detail)}".strip()[:1000])
         raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +14,7 @@ from sqlalchemy import text
 from adapters.core import Unreachable, utcnow
 from limiter import Effective, keys, usage
 from limiter.keys import split_subject, subject
-from operations import access, ratelimit_explain
+from operations import access, ratelimit_explain, stopping
 from operations.access import Actor, Permission
 from operations.change import FieldError, Invalid, NotFound
 from operations.platform import Platform
@@ -210,17 +209,17 @@ def blocked(
     return found[: max(1, min(limit, 500))]
 
 
-def collect(platform: Platform, *, beat: Callable[[], None] = lambda: None) -> int:
+def collect(platform: Platform) -> int:
     """Bring usage from Redis to PostgreSQL, to the unit however often and by however many; returns rows written.
 
     Looks at every hour that may not have come home completely: after a long outage at all that Redis still keeps.
-    ``beat`` is called between hours. Raises StoreUnavailable, Unreachable.
+    Told to stop, it ends between hours. Raises StoreUnavailable, Unreachable.
     """
     written = 0
     hour = int(time.time()) // 3600
     try:
         for at in range(_first_open(platform, hour), hour + 1):
-            beat()
+            stopping.check()
             batch: list[dict[str, Any]] = []
             for key, who, units in usage.recorded(platform.redis, at):
                 batch.append({"key": key, "subject": who, "hour": datetime.fromtimestamp(at * 3600, UTC),

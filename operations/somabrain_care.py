@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
@@ -14,7 +14,7 @@ from adapters.core.http import NotSupported
 from adapters.somabrain import SomaBrain
 from adapters.somabrain_client.care import MAX_TTL_SECONDS, STATES
 from adapters.somabrain_records import OutboxEvent
-from operations import change
+from operations import change, stopping
 from operations.access import Actor, Permission
 from operations.change import FieldError, Invalid, NotFound
 from operations.platform import Platform
@@ -97,20 +97,20 @@ def put_to_sleep(platform: Platform, who: Charge, target: str, ttl_seconds: int)
         return Cared(unsupported=error.sentence)
 
 
-def consolidate(platform: Platform, who: Charge, *, beat: Callable[[], None] = lambda: None) -> Cared:
+def consolidate(platform: Platform, who: Charge) -> Cared:
     """Replay one tenant's events that failed or are stuck, at most 2,000 of each. Raises AdapterError."""
     try:
-        replayed = _replay(platform, "failed", who.known_as, beat) + _replay(platform, "pending", who.known_as, beat)
+        replayed = _replay(platform, "failed", who.known_as) + _replay(platform, "pending", who.known_as)
     except NotSupported:
         return Cared(unsupported=NO_OUTBOX)
     return Cared(f"{replayed:,} replayed" if replayed else "nothing to replay", replayed)
 
 
-def _replay(platform: Platform, status: str, known_as: str, beat: Callable[[], None]) -> int:
+def _replay(platform: Platform, status: str, known_as: str) -> int:
     brain, seen, replayed = _brain(platform), set[int](), 0
     offset = 0
     for _ in range(MAX_PAGES):
-        beat()
+        stopping.check()
         page = brain.outbox(status, tenant=known_as, limit=PAGE, offset=offset)
         if page is None:
             raise NotSupported(NO_OUTBOX)

@@ -7,7 +7,6 @@ its tenant, never in both; billed is the tenant.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -16,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from adapters.lago import Lago
+from operations import stopping
 from operations.platform import Platform
 
 PLAN_LOCK = 0x50_49_4C_4F_54_05
@@ -53,7 +53,7 @@ class Planned:
     more: bool = False
 
 
-def read_book(platform: Platform, *, beat: Callable[[], None] = lambda: None) -> Book | None:
+def read_book(platform: Platform) -> Book | None:
     """Ask Lago about the tenants whose usage is not all billed; None where there are none. Raises AdapterError."""
     with platform.database.session(seconds=30) as session:
         waiting = session.execute(
@@ -71,7 +71,7 @@ def read_book(platform: Platform, *, beat: Callable[[], None] = lambda: None) ->
     of_customer: dict[str, Payer] = {}
     page, more = 1, True
     while more:
-        beat()
+        stopping.check()
         rows, more = lago.active_subscriptions(page)
         page += 1
         for one in rows:
@@ -93,6 +93,7 @@ def read_book(platform: Platform, *, beat: Callable[[], None] = lambda: None) ->
 
 def plan(platform: Platform, book: Book, *, rows: int = ROWS_PER_PLAN) -> Planned:
     """Turn at most ``rows`` counted rows into events: one per tenant, key and hour. Raises StoreUnavailable."""
+    stopping.check()
     able = {"payers": list(book.payers), "codes": list(book.codes)}
     with platform.database.session(seconds=60) as session:
         # One at a time, because the parts of an hour are numbered.

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from adapters.core import AdapterError
     from operations import workflow_progress as progress
     from operations.somabrain_care import Cared, Charge
+    from operations.stopping import check
     from operations.workflow_catalogue import PerTenant
     from operations.workflow_progress import Progress, Step
     from workflows.errors import FINAL
@@ -63,6 +64,7 @@ async def care(group: Group, work: Callable[[Charge], Cared]) -> PerTenant:
 
     def every() -> None:
         for one in tuple(left):
+            check()
             why, final = "", True
             try:
                 cared = work(one)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,11 +14,13 @@ import pytest
 from sqlalchemy import make_url
 
 from adapters.core import AdapterError, deadline
-from operations import audit, backup_seal, backup_tools, backups, ratelimits
+from operations import audit, backup_export, backup_seal, backup_tools, backups, ratelimits
 from operations.access import SYSTEM
 from operations.backup_tools import BackupFailed
+from operations.database import StoreUnavailable
 from operations.platform import Platform
 from operations.ratelimits import Edit, Target
+from operations.stopping import Stop, Stopped, heeding
 
 SECRET = "hunter2-in-the-clear"
 
@@ -37,9 +42,8 @@ def _scratch_databases(platform: Platform) -> list[str]:
 
 def test_made_encrypted_proved_and_restored(platform: Platform, empty_database_url: str) -> None:
     _limit(platform, 1234)
-    beats: list[int] = []
     ident = backups.new_id()
-    size = backups.make(platform, ident, lambda: beats.append(1))
+    size = backups.make(platform, ident)
     made = backups.listing(platform, SYSTEM)[0]
     assert (made.id, made.status, made.size_bytes) == (ident, "stored", size)
     assert size > 10_000
@@ -50,11 +54,10 @@ def test_made_encrypted_proved_and_restored(platform: Platform, empty_database_u
     assert not any(SECRET.encode() in one or b"PGDMP" in one or b"api_calls" in one for one in stored)
 
     _limit(platform, 99)  # what happens after the snapshot is not in the backup
-    rows = backups.prove(platform, ident, lambda: beats.append(1))
+    rows = backups.prove(platform, ident)
     proved = backups.listing(platform, SYSTEM)[0]
     assert (proved.status, proved.rows) == ("proved", rows)
     assert proved.proved_at is not None
-    assert beats
     assert _scratch_databases(platform) == []
 
     found = backups.restore(platform, ident, empty_database_url)
@@ -71,11 +74,94 @@ def test_the_export_holds_every_configuration_and_no_secret(platform: Platform) 
     ident = backups.new_id()
     backups.make(platform, ident)
     sealer = backup_seal.Sealer(_bucket(platform), f"{backups.ROOT}{ident}/", platform.settings.fernet)
-    text = b"".join(sealer.read(sealer.read_manifest()["configuration"], backups.nothing)).decode()
+    text = b"".join(sealer.read(sealer.read_manifest()["configuration"])).decode()
     for word in ("postgresql:", "smtp:", "workflow_settings:", "rate_limits:", "tiers:", "limit: 7"):
         assert word in text
     password = platform.adapters["smtp"].config.password.get_secret_value()
     assert password not in text
+
+
+def test_the_export_is_of_the_snapshot_that_is_dumped(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    _limit(platform, 7)
+    real = backups._counts
+
+    def counted(connection: Any) -> Any:
+        yield from real(connection)
+        _limit(platform, 8)  # somebody changes it while the backup is made
+
+    monkeypatch.setattr(backups, "_counts", counted)
+    ident = backups.new_id()
+    backups.make(platform, ident)
+    monkeypatch.undo()
+    sealer = backup_seal.Sealer(_bucket(platform), f"{backups.ROOT}{ident}/", platform.settings.fernet)
+    text = b"".join(sealer.read(sealer.read_manifest()["configuration"])).decode()
+    assert "limit: 7" in text and "limit: 8" not in text
+
+
+def test_a_snapshot_that_is_gone_is_no_export(platform: Platform) -> None:
+    with pytest.raises(BackupFailed, match="snapshot of the backup is gone"):
+        backup_export.document(platform, "00000003-0000001B-1")
+
+
+@pytest.mark.parametrize("fault", ["hang", "refuse"])
+def test_a_database_that_stops_answering_holds_no_backup(
+    platform: Platform, standins: Any, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    real = backups._counts
+
+    def counted(connection: Any) -> Any:
+        standins.fault("postgresql", fault)
+        yield from real(connection)
+
+    monkeypatch.setattr(backups, "_counts", counted)
+    began = time.monotonic()
+    with deadline(3), pytest.raises(StoreUnavailable):
+        backups.make(platform, backups.new_id())
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("where", ["counting", "dumping", "restoring", "comparing"])
+def test_told_to_stop_it_ends_at_once_and_another_attempt_makes_it_whole(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    ident, stop = backups.new_id(), Stop()
+    work = backups.make if where in ("counting", "dumping") else backups.prove
+    if work is backups.prove:
+        backups.make(platform, ident)
+    real = backup_tools._running
+
+    def slow(command: list[str], *args: Any, **more: Any) -> Any:
+        begun.set()
+        return real(["/bin/sleep", "60"], *args, **more)
+
+    def counted(connection: Any) -> Any:
+        begun.set()
+        connection.execute("SELECT pg_sleep(60)")
+        yield "", 0
+
+    begun = threading.Event()
+    if where in ("counting", "comparing"):
+        monkeypatch.setattr(backups, "_counts", counted)
+    else:
+        monkeypatch.setattr(backup_tools, "_running", slow)
+
+    def told() -> None:
+        with heeding(stop):
+            work(platform, ident)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(told)
+        assert begun.wait(30)
+        time.sleep(0.2)
+        stop.set()
+        with pytest.raises(Stopped):
+            working.result(8)
+    monkeypatch.undo()
+    assert backups.listing(platform, SYSTEM)[0].error is None
+    assert _scratch_databases(platform) == []
+    backups.make(platform, ident)
+    backups.prove(platform, ident)
+    assert backups.listing(platform, SYSTEM)[0].status == "proved"
 
 
 @pytest.mark.parametrize("damage", ["altered", "gone", "rows"])
@@ -85,7 +171,7 @@ def test_a_damaged_backup_is_not_proved(platform: Platform, damage: str, monkeyp
     if damage == "rows":
         # Counted before the last row came: as if the dump had missed it.
         real = backups._counts
-        monkeypatch.setattr(backups, "_counts", lambda c, b: ((n, k + (n == "tiers")) for n, k in real(c, b)))
+        monkeypatch.setattr(backups, "_counts", lambda c: ((n, k + (n == "tiers")) for n, k in real(c)))
     backups.make(platform, ident)
     monkeypatch.undo()
     objects = _bucket(platform)
