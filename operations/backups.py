@@ -17,20 +17,21 @@ from uuid import uuid4
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import make_url, select
+from sqlalchemy import make_url, select, update
 
 from adapters.core import AdapterError, deadline, utcnow
 from adapters.core.deadline import cut_off, remaining, shut_socket
 from adapters.core.redact import redact
 from adapters.s3 import S3
 from models import Backup
-from operations import access, audit, backup_export, backup_tools, stopping
+from operations import access, audit, backup_export, backup_tools, stopping, workflow_settings
 from operations.access import Actor, Permission
 from operations.backup_seal import Sealer
 from operations.backup_tools import BackupFailed
 from operations.change import NotFound
 from operations.database import Database, StoreUnavailable, connect_args, translated
 from operations.platform import Platform
+from operations.workflow_catalogue import MAINTENANCE
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ DUMP_SECONDS = 3600.0
 DROP_SECONDS = 60.0
 CONNECT_SECONDS = 10
 LIST_LIMIT = 200
+UNFINISHED = ("running", "stored")
+ENDING = timedelta(minutes=15)
+"""What a run out of time may still need to end."""
 FAILED_KEPT = timedelta(days=7)
 SCRATCH_PREFIX = "pilothouse_proof_"
 LEFT_BEHIND = timedelta(hours=2)
@@ -206,6 +210,28 @@ def expire(platform: Platform) -> int:
         Sealer(adapter.objects(row.bucket or settings.backup_bucket), row.prefix or "", settings.fernet).remove()
         _note(platform, row.id, status="expired", expired_at=utcnow())
     return len(gone)
+
+
+def abandon(platform: Platform, ident: str, why: str) -> bool:
+    """Note that the run of a backup that is not proved has ended; False where there is nothing to note.
+
+    A failure that was noted already stays as it is. Raises StoreUnavailable.
+    """
+    unfinished = update(Backup).where(Backup.id == ident, Backup.status.in_(UNFINISHED))
+    with platform.database.session() as session:
+        return bool(session.scalars(unfinished.values(status="failed", error=why[:1000]).returning(Backup.id)).all())
+
+
+def forsaken(platform: Platform) -> list[str]:
+    """Ids of backups begun longer ago than their run may take: it was terminated, and notes nothing itself.
+
+    They are marked as failed; should one be proved all the same, that is noted over it. Raises StoreUnavailable.
+    """
+    since = utcnow() - workflow_settings.effective(platform, MAINTENANCE).timeout - ENDING
+    late = select(Backup.id).where(Backup.status.in_(UNFINISHED), Backup.started_at < since).limit(1000)
+    with platform.database.session() as session:
+        lost = list(session.scalars(late))
+    return [ident for ident in lost if abandon(platform, ident, "Its run has ended without proving it.")]
 
 
 def missing(platform: Platform) -> list[str]:

@@ -122,5 +122,6 @@ _REPAIRS: dict[str, Callable[[Platform], int]] = {
     "messages_delivered": outbox.relay_once,
     "rate_limits_repaired": lambda platform: ratelimit_wire.reconcile(platform).total,
     "workflow_settings_repaired": lambda platform: len(workflow_wire.reconcile(platform)),
+    "backups_abandoned": lambda platform: len(backups.forsaken(platform)),
     "backups_missing": lambda platform: len(backups.missing(platform)),
 }

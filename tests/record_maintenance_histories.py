@@ -24,7 +24,7 @@ from workflows.interceptor import SettingsInterceptor
 
 
 async def record(platform: Platform) -> None:
-    """One run of each job, one that fails, and one started without an input as the first schedules did."""
+    """One run of each job, one that fails, one canceled, and one without an input as of the first schedules."""
     client = await Client.connect(platform.settings.temporal_address, identity="console")
     interceptor = SettingsInterceptor(platform)
     activities = [*maintenance.activities(platform), *interceptor.activities]
@@ -41,6 +41,12 @@ async def record(platform: Platform) -> None:
         ):
             handle = await client.start_workflow(MAINTENANCE, args=args, id=name, task_queue=QUEUE)
             await keep(handle, name)
+        name = "maintenance-backup-canceled"
+        handle = await client.start_workflow(MAINTENANCE, MaintenanceInput(BACKUP), id=name, task_queue=QUEUE)
+        while not (await handle.query(maintenance.Maintenance.progress)).steps:
+            await asyncio.sleep(0.02)
+        await handle.cancel()
+        await keep(handle, name)
 
 
 def main() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.exceptions import ApplicationError
+from temporalio.workflow import ActivityCancellationType
 
 from workflows.planned import Planned
-from workflows.steps import Came, Steps, Task
+from workflows.steps import UNTIL_DONE, Came, Steps, Task
 
 with workflow.unsafe.imports_passed_through():
     from operations import backups, maintenance
@@ -38,6 +39,10 @@ AFTERWARDS = {
     CLEAN_UP: "The next run goes on where this one ended.",
     RECONCILE: "The next run looks again.",
 }
+ABANDONED = "backup-abandoned"
+"""The change by which a run that does not come to its end says so in its backup's row."""
+CANCELED = "Canceled."
+"""What a step says that a cancel has ended."""
 NOT_COUNTED = "This backup does not count."
 COUNTED = "The backup itself is proved and counts; the next run removes what is old."
 WORKFLOW = MAINTENANCE
@@ -94,6 +99,12 @@ class Activities:
         with translated("Proving the backup"):
             return await in_thread(lambda: backups.prove(self._platform, ident))
 
+    @activity.defn(name="maintenance.abandon_backup")
+    async def abandon_backup(self, ident: str, why: str) -> bool:
+        """Note that its run ended before it was proved."""
+        with translated("Noting the end of the backup", until_done=True):
+            return await in_thread(lambda: backups.abandon(self._platform, ident, why))
+
     @activity.defn(name="maintenance.expire_backups")
     async def expire_backups(self) -> int:
         """Remove what the rule no longer keeps."""
@@ -133,6 +144,20 @@ class Maintenance:
             return AFTERWARDS[job]
         states = {step.name: step.state for step in self._steps.progress.steps}
         return COUNTED if states["prove"] == DONE else NOT_COUNTED
+
+    async def _abandon(self, ident: str) -> bool:
+        """Nothing is taken back; where it was not proved, its row says that and why. False: the step stays as it is."""
+        make, prove = (step for step in self._steps.progress.steps if step.name in ("make", "prove"))
+        if prove.state == DONE or not workflow.patched(ABANDONED):
+            return False
+        failed = prove.detail if "bytes" in self._counts else make.detail
+        canceled = failed in ("", CANCELED)
+        why = "Its run was canceled, or out of time." if canceled else f"Its run ended without proving it. {failed}"
+        await workflow.execute_activity(
+            "maintenance.abandon_backup", args=[ident, why], result_type=bool, start_to_close_timeout=SHORT,
+            retry_policy=UNTIL_DONE,
+        )  # fmt: skip
+        return False
 
     def _clean_up(self) -> list[Task]:
         return [
@@ -187,7 +212,7 @@ class Maintenance:
             return Came(f"{gone} old backups removed" if gone else "no old backups to remove")
 
         return [
-            Task("make", "Dump, encrypt and store", make),
+            Task("make", "Dump, encrypt and store", make, undo=lambda: self._abandon(ident)),
             Task("prove", "Restore into a scratch database and compare", prove, needs=("make",)),
             Task("expire", "Remove what the rule no longer keeps", expire, needs=("prove",)),
         ]
@@ -202,6 +227,10 @@ async def _do(result: type[Any], name: str, limit: timedelta, *args: Any) -> Any
         start_to_close_timeout=limit,
         heartbeat_timeout=SILENT if limit is LONG else None,
         summary=name.removeprefix("maintenance.").replace("_", " ").capitalize(),
+        # Of a backup nothing is at work any more when its end is noted.
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
+        if limit is LONG
+        else ActivityCancellationType.TRY_CANCEL,
     )
 
 
@@ -230,5 +259,6 @@ def activities(platform: Platform) -> list[Callable[..., Any]]:
         made.reconcile,
         made.make_backup,
         made.prove_backup,
+        made.abandon_backup,
         made.expire_backups,
     ]

@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 
 from models import Base
 from operations.database import Database, StoreUnavailable, migrate, normalise
+from sandbox.engines import Postgres
 from sandbox.processes import free_port
 
 pytestmark = pytest.mark.engines
@@ -40,6 +41,26 @@ def test_many_migrate_at_once(empty_database_url: str) -> None:
     with database.session() as session:
         assert session.scalar(text("SELECT count(*) FROM alembic_version")) == 1
     database.close()
+
+
+def test_maintenance_gets_four_hours_where_nobody_has_changed_it(postgres: Postgres) -> None:
+    for name, changed, wanted in (("unchanged", "", 14_400), ("changed", "timeout_seconds = 3600,", 3600)):
+        url = postgres.create_database(f"maintenance_{name}")
+        migrate(url, revision="0004")
+        database = Database(url)
+        with database.session() as session:
+            if changed:
+                session.execute(
+                    text(f"UPDATE workflow_settings SET {changed} updated_by = 'Ada' WHERE type = 'maintenance'")
+                )
+        migrate(url)
+        with database.session() as session:
+            found = session.execute(
+                text("SELECT timeout_seconds, version FROM workflow_settings WHERE type = 'maintenance'")
+            ).one()
+        assert (found.timeout_seconds, found.version > 1) == (wanted, not changed)
+        database.close()
+        postgres.drop_database(f"maintenance_{name}")
 
 
 def test_no_server_is_a_sentence() -> None:

@@ -23,6 +23,7 @@ OURS = (
     "tenant-provisioning", "tenant-provisioning-twice", "tenant-provisioning-taken-back",
     "tenant-offboarding", "tenant-offboarding-kept", "tenant-offboarding-canceled",
     "maintenance-clean-up", "maintenance-reconcile", "maintenance-backup", "maintenance-backup-failed",
+    "maintenance-backup-canceled",
     "maintenance-plain", "maintenance-unknown",
 )  # fmt: skip
 
