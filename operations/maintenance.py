@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from sqlalchemy import CursorResult, select, text
 from adapters.core import AdapterError, Unreachable, utcnow
 from limiter import Scope
 from models import RateLimitPolicy
-from operations import backups, outbox, ratelimit_wire, ratelimits, samples, workflow_wire
+from operations import backups, outbox, ratelimit_wire, ratelimits, samples, usage_sync, workflow_wire
 from operations.access import SYSTEM
 from operations.change import Conflict, NotFound
 from operations.platform import Platform
@@ -25,11 +25,24 @@ SIGNALS_KEPT = timedelta(days=90)
 OVERRIDES_KEPT = timedelta(days=30)
 BATCH = 5_000
 
+_BILLED = """
+sent_at < :before AND hour < :before
+AND NOT EXISTS (SELECT FROM usage_events AS other WHERE other.tenant_id = usage_events.tenant_id
+    AND other.key = usage_events.key AND other.hour = usage_events.hour AND other.sent_at IS NULL)
+AND NOT EXISTS (SELECT FROM rate_limit_usage AS counted WHERE counted.key = usage_events.key
+    AND counted.hour = usage_events.hour AND split_part(counted.subject, '/', 1) = usage_events.tenant_id
+    AND (counted.amount > counted.billed OR counted.over > counted.billed_over))
+"""
+"""Events of an hour of which all is billed and taken. Parts of an hour are numbered by those that are there: with some
+left to bill, the next would get the name of one Lago has already. What is billed stands on the counted rows, which
+stay, so that nothing is billed again."""
+
 _STATEMENTS = {
     "outbox_rows": ("outbox", "id", "delivered_at < :before", DELIVERED_KEPT),
     "sessions": ("sessions", "id_hash", "least(expires_at, revoked_at) < :before", SESSIONS_KEPT),
     "mails": ("mails", "id", "created_at < :before AND status <> 'queued'", MAILS_KEPT),
     "signals": ("rate_limit_signals", "id", "last_at < :before", SIGNALS_KEPT),
+    "usage_events": ("usage_events", "id", _BILLED, usage_sync.EVENTS_KEPT),
     "state_changes": ("state_changes", "id", "at < :before", STATE_CHANGES_KEPT),
 }
 
@@ -43,15 +56,16 @@ class CleanUp:
     state_changes: int = 0
     mails: int = 0
     signals: int = 0
+    usage_events: int = 0
 
     @property
     def more(self) -> bool:
         """True when a batch was full and another run has work."""
-        return max(self.outbox_rows, self.sessions, self.state_changes, self.mails, self.signals) >= BATCH
+        return any(count >= BATCH for count in asdict(self).values())
 
 
 def clean_up(platform: Platform) -> CleanUp:
-    """Remove delivered messages, ended sessions, old mails, signals and state changes past their time.
+    """Remove delivered messages and usage events, ended sessions, mails, signals and state changes past their time.
 
     The audit is never cleaned up. Raises StoreUnavailable.
     """

@@ -25,6 +25,8 @@ from operations.platform import Platform
 
 REFUSED_FOR = timedelta(hours=1)
 """An event that Lago refused is offered again after this long: somebody may have mended what was wrong."""
+EVENTS_KEPT = timedelta(days=400)
+"""How long an event is kept once Lago has taken it: thirteen months, a year of invoices and the one before."""
 MOST = 50
 BUSY_SECONDS = events.SECONDS + 15
 """How long somebody else may hold a batch."""

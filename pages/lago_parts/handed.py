@@ -51,6 +51,9 @@ def _numbers(now: HandedOver) -> None:
             ("Unbillable", f"{now.unbillable_units:,} units", "counted, and nobody to bill"),
         )
     )
+    st.caption(
+        f"Events are kept for {usage_sync.EVENTS_KEPT.days} days after Lago has taken them; counted usage stays."
+    )
     if now.last_error:
         st.markdown(f":orange-badge[:material/error: The last try] {state.plain(now.last_error)}")
 

@@ -18,6 +18,7 @@ from adapters.lago import Lago
 from limiter import Limiter, keys
 from limiter.lease import LeasedLimiter
 from operations import (
+    maintenance,
     outbox,
     ratelimit_usage,
     ratelimit_wire,
@@ -289,6 +290,34 @@ def test_a_database_from_yesterday_bills_only_what_lago_has_not(console: Platfor
         usage_sync.send(console)
     assert sums(billing) == {("sub-acme", "api_calls"): (25, 4)}
     assert [row[2:5] for row in planned(console)] == [(1, 10, 1), (2, 15, 3)]
+
+
+def test_events_taken_long_ago_go_and_nothing_is_billed_again(console: Platform, billing: Any) -> None:
+    old, young = 24 * 401, 24 * 399
+    for ago in (old, young, old + 1, old + 2):
+        count(console, "acme", 10, ago=ago)
+    plan(console)
+    while usage_sync.send(console).events:
+        continue
+    with console.database.session() as session:
+        session.execute(text("UPDATE usage_events SET sent_at = hour + interval '1 hour'"))
+        # One of these hours was never taken, of another some is not billed yet: a further part would need a new name.
+        session.execute(
+            text("UPDATE usage_events SET sent_at = NULL, refused_at = now() WHERE hour = :hour"),
+            {"hour": HOUR - timedelta(hours=old + 1)},
+        )
+    count(console, "acme", 14, ago=old + 2)
+    assert maintenance.clean_up(console).usage_events == 1
+    assert maintenance.clean_up(console).usage_events == 0
+    with console.database.session() as session:
+        left = set(session.scalars(text("SELECT hour FROM usage_events")))
+    assert left == {HOUR - timedelta(hours=ago) for ago in (young, old + 1, old + 2)}
+    plan(console)
+    with console.database.session() as session:
+        further = session.execute(text("SELECT part, amount, hour FROM usage_events WHERE part > 1")).all()
+    assert [tuple(row) for row in further] == [(2, 4, HOUR - timedelta(hours=old + 2))]
+    usage_sync.send(console)
+    assert sums(billing)["sub-acme", "api_calls"][0] == 44
 
 
 def test_senders_side_by_side_send_each_event_once(console: Platform, billing: Any) -> None:

@@ -71,6 +71,7 @@ def test_lists_that_are_cut_say_of_how_many(platform: Platform) -> None:
         return app if "3,000 events" in texts(app) else None
 
     captions = [one.value for one in poll(drawn, 20).caption]
+    assert any("kept for 400 days" in one for one in captions)
     assert "The first 50 of 3,000." in captions and "The first 50 of 1,200." in captions
 
 
