@@ -26,6 +26,18 @@ MAX_PAGES = 10
 """Of one tenant and status in one run: 2,000 events. The rest is for the next."""
 STUCK_AFTER = timedelta(minutes=10)
 """An event that waits for longer than this is stuck rather than on its way."""
+TENANTS_AT_ONCE = 2000
+"""Of one page: what an activity answers stays far below what Temporal takes (2 MB).
+
+Workflows decide by this and the next: change neither without ``workflow.patched``."""
+MOST_TENANTS = 100_000
+"""Of one run: its history names each twice, and stays below what Temporal keeps (50 MB)."""
+TENANTS_UNPAGED = 10_000
+"""Of a run that began before there were pages."""
+_AT_WORK = (
+    " FROM tenants WHERE somabrain_tenant IS NOT NULL AND status IN ('trial', 'active', 'past_due')"
+    " AND (:every OR id = ANY(:wanted)) AND id > :after"
+)
 NO_OUTBOX = "This SomaBrain has no outbox that can be read or replayed."
 
 
@@ -69,24 +81,30 @@ def _checked(concurrency: int) -> list[FieldError]:
     return [FieldError("concurrency", "is out of range", f"1 to {MAX_CONCURRENCY} tenants at a time")]
 
 
-def charges(platform: Platform, wanted: Sequence[str] = ()) -> list[Charge]:
-    """The tenants at work that SomaBrain knows, or those ``wanted``, by id.
+def charges(
+    platform: Platform, wanted: Sequence[str] = (), *, after: str = "", most: int = TENANTS_UNPAGED
+) -> list[Charge]:
+    """The tenants at work that SomaBrain knows, or those ``wanted``, by id, the first ``most`` beyond ``after``.
 
     Raises change.Invalid where one of the wanted is not among them, StoreUnavailable.
     """
     with platform.database.session(seconds=30) as session:
         rows = session.execute(
-            text(
-                "SELECT id, somabrain_tenant FROM tenants WHERE somabrain_tenant IS NOT NULL"
-                " AND status IN ('trial', 'active', 'past_due') AND (:every OR id = ANY(:wanted)) ORDER BY id"
-            ),
-            {"every": not wanted, "wanted": list(wanted)},
+            text("SELECT id, somabrain_tenant" + _AT_WORK + " ORDER BY id LIMIT :most"),
+            {"every": not wanted, "wanted": list(wanted), "after": after, "most": most},
         ).all()
     found = [Charge(row.id, row.somabrain_tenant) for row in rows]
     if missing := sorted(set(wanted) - {one.tenant for one in found}):
         named = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
         raise Invalid([FieldError("tenants", f"SomaBrain knows no tenant at work called {named}", "tenants' ids")])
     return found
+
+
+def beyond(platform: Platform, after: str) -> int:
+    """How many tenants there are to care for beyond the id ``after``. Raises StoreUnavailable."""
+    given = {"every": True, "wanted": [], "after": after}
+    with platform.database.session(seconds=30) as session:
+        return int(session.scalar(text("SELECT count(*)" + _AT_WORK), given) or 0)
 
 
 def put_to_sleep(platform: Platform, who: Charge, target: str, ttl_seconds: int) -> Cared:

@@ -117,7 +117,11 @@ class PerTenant:
     unsupported: list[str] = field(default_factory=list)
     """What this SomaBrain does not offer, in words: reported, not failed."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Tenant to why."""
+    """Tenant to why, of the first that failed."""
+    failed_more: int = 0
+    """How many failed beyond those."""
+    left_out: int = 0
+    """Tenants beyond what one run cares for."""
 
 
 CLEAN_UP = "clean-up"

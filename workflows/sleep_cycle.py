@@ -27,9 +27,23 @@ class Activities:
 
     @activity.defn(name="somabrain.tenants")
     async def tenants(self, named: list[str]) -> list[Charge]:
-        """Whom to care for; both rounds ask this."""
+        """Whom to care for, as runs ask that began before there were pages."""
         with translated():
             return await asyncio.to_thread(somabrain_care.charges, self._platform, named)
+
+    @activity.defn(name="somabrain.tenants_page")
+    async def tenants_page(self, named: list[str], after: str) -> list[Charge]:
+        """Whom to care for, a page at a time; both rounds ask this."""
+        with translated():
+            return await asyncio.to_thread(
+                somabrain_care.charges, self._platform, named, after=after, most=somabrain_care.TENANTS_AT_ONCE
+            )
+
+    @activity.defn(name="somabrain.tenants_beyond")
+    async def tenants_beyond(self, after: str) -> int:
+        """How many are left out."""
+        with translated():
+            return await asyncio.to_thread(somabrain_care.beyond, self._platform, after)
 
     @activity.defn(name="somabrain.sleep")
     async def sleep(self, group: Group, target: str, ttl_seconds: int) -> PerTenant:
@@ -72,4 +86,4 @@ SCHEDULES = (
 def activities(platform: Platform) -> Sequence[Callable[..., Any]]:
     """The activities on one platform."""
     own = Activities(platform)
-    return [own.tenants, own.sleep]
+    return [own.tenants, own.tenants_page, own.tenants_beyond, own.sleep]

@@ -18,6 +18,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from adapters.core import AdapterError
+    from operations import somabrain_care
     from operations import workflow_progress as progress
     from operations.somabrain_care import Cared, Charge
     from operations.stopping import check
@@ -28,6 +29,11 @@ with workflow.unsafe.imports_passed_through():
     from workflows.threads import in_thread
 
 MOST_STEPS = 200
+MOST_FAILED = 200
+"""As many of those that failed a run's result names; the others are counted."""
+WORDS = 300
+"""As many characters of why one failed."""
+PAGED = "tenants-in-pages"
 LISTING = timedelta(seconds=60)
 PER_TENANT = timedelta(seconds=60)
 HEARTBEAT = timedelta(seconds=10)
@@ -86,7 +92,7 @@ async def care(group: Group, work: Callable[[Charge], Cared]) -> PerTenant:
 
 def _count(outcome: PerTenant, tenant: str, cared: Cared, why: str) -> None:
     if why:
-        outcome.failed[tenant] = why
+        outcome.failed[tenant] = why[:WORDS]
     elif not cared.unsupported:
         outcome.done += 1
         outcome.items += cared.items
@@ -110,13 +116,7 @@ class Round:
         Raises ApplicationError "AllFailed" where not one could be cared for.
         """
         self.progress.sentence = "Looking up the tenants."
-        charges: list[Charge] = await workflow.execute_activity(
-            "somabrain.tenants",
-            list(named),
-            result_type=list[Charge],
-            start_to_close_timeout=LISTING,
-            summary="Look up the tenants",
-        )
+        charges = await self._charges(list(dict.fromkeys(named)))
         size = max(1, -(-len(charges) // MOST_STEPS))
         groups = [charges[start : start + size] for start in range(0, len(charges), size)]
         for place, group in enumerate(groups):
@@ -131,15 +131,48 @@ class Round:
             )
         )
         self._tell(len(charges))
-        if self._result.failed and len(self._result.failed) == len(charges):
+        if self._failed and self._failed == len(charges):
             why = next(iter(self._result.failed.values()))
             raise ApplicationError(f"No tenant could be cared for: {why}", self._result, type=ALL_FAILED)
         return self._result
 
+    async def _charges(self, named: list[str]) -> list[Charge]:
+        """Whom to care for, a page at a time, up to the most of one run."""
+        if not workflow.patched(PAGED):
+            unpaged: list[Charge] = await workflow.execute_activity(
+                "somabrain.tenants", named, result_type=list[Charge], start_to_close_timeout=LISTING,
+                summary="Look up the tenants",
+            )  # fmt: skip
+            return unpaged
+        size, most = somabrain_care.TENANTS_AT_ONCE, somabrain_care.MOST_TENANTS
+        charges: list[Charge] = []
+        if named:
+            for start in range(0, min(len(named), most), size):
+                charges += await _page(named[start : start + size], "")
+            self._result.left_out = max(0, len(named) - most)
+            return charges
+        page = await _page([], "")
+        while page:
+            charges += page
+            if len(page) < size or len(charges) >= most:
+                break
+            page = await _page([], charges[-1].tenant)
+        if len(charges) >= most:
+            self._result.left_out = await workflow.execute_activity(
+                "somabrain.tenants_beyond", charges[-1].tenant, result_type=int, start_to_close_timeout=LISTING,
+                summary="Count the tenants beyond those",
+            )  # fmt: skip
+        return charges
+
+    @property
+    def _failed(self) -> int:
+        return len(self._result.failed) + self._result.failed_more
+
     def _tell(self, tenants: int) -> None:
         result = self._result
         parts = [f"{result.done:,} of {tenants:,} tenants done"]
-        parts += [f"{len(result.failed):,} failed"] if result.failed else []
+        parts += [f"{self._failed:,} failed"] if self._failed else []
+        parts += [f"{result.left_out:,} more left out"] if result.left_out else []
         parts += list(result.unsupported[:1])
         self.progress.sentence = ", ".join(parts) if parts[-1].endswith(".") else f"{', '.join(parts)}."
 
@@ -168,7 +201,19 @@ class Round:
         self._result.done += outcome.done
         self._result.items += outcome.items
         self._result.unsupported += [one for one in outcome.unsupported if one not in self._result.unsupported]
-        self._result.failed |= outcome.failed
+        for tenant, why in outcome.failed.items():
+            if len(self._result.failed) < MOST_FAILED:
+                self._result.failed[tenant] = why[:WORDS]
+            else:
+                self._result.failed_more += 1
+
+
+async def _page(named: list[str], after: str) -> list[Charge]:
+    page: list[Charge] = await workflow.execute_activity(
+        "somabrain.tenants_page", args=[named, after], result_type=list[Charge], start_to_close_timeout=LISTING,
+        summary=f"Look up the tenants after {after}" if after else "Look up the tenants",
+    )  # fmt: skip
+    return page
 
 
 def _outcome(error: ActivityError, group: list[Charge]) -> PerTenant:

@@ -206,6 +206,38 @@ def test_many_tenants_share_steps_and_another_attempt_goes_on(
     assert brain.brain.state["runs"]["nrem"] == 5
 
 
+def test_tenants_come_in_pages_and_what_is_left_out_is_said(
+    console: Platform, brain: Any, temporal_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(somabrain_care, "TENANTS_AT_ONCE", 2)
+    result, told = run(console, temporal_address, SLEEP_CYCLE, SleepInput("light"))
+    assert (result.done, result.left_out, len(told.steps)) == (6, 0, 6)
+    # Named ones too, each once.
+    named = ["t5", "t1", "t3", "t1", "t2"]
+    result, told = run(console, temporal_address, SLEEP_CYCLE, SleepInput("light", tenants=named))
+    assert (result.done, [step.title for step in told.steps]) == (4, ["t1", "t5", "t2", "t3"])
+    with pytest.raises(WorkflowFailureError):
+        run(console, temporal_address, SLEEP_CYCLE, SleepInput(tenants=["t1", "t2", "t3", "nobody"]))
+    monkeypatch.setattr(somabrain_care, "MOST_TENANTS", 4)
+    result, told = run(console, temporal_address, SLEEP_CYCLE, SleepInput("light"))
+    assert (result.done, result.left_out, told.sentence) == (4, 2, "4 of 4 tenants done, 2 more left out.")
+
+
+def test_of_many_that_fail_some_are_named_and_all_are_counted(
+    console: Platform, brain: Any, temporal_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenant_round, "MOST_FAILED", 2)
+    brain.failing = {"t1": 99, "t2": 99, "t4": 99, "t5": 99}
+    result, told = run(console, temporal_address, SLEEP_CYCLE, SleepInput("light", concurrency=1))
+    assert (result.done, set(result.failed), result.failed_more) == (2, {"t1", "t2"}, 2)
+    assert told.sentence == "2 of 6 tenants done, 4 failed."
+    brain.failing = dict.fromkeys(TENANTS, 99)
+    with pytest.raises(WorkflowFailureError) as caught:
+        run(console, temporal_address, SLEEP_CYCLE, SleepInput())
+    assert isinstance(caught.value.cause, ApplicationError) and caught.value.cause.type == tenant_round.ALL_FAILED
+    assert PerTenant(**caught.value.cause.details[0]).failed_more == 4
+
+
 @pytest.mark.parametrize(
     ("kind", "given", "field"),
     [

@@ -19,7 +19,7 @@ from workflows.interceptor import SettingsInterceptor
 
 HISTORIES = sorted((ROOT / "tests" / "histories").glob("*.json"))
 OURS = (
-    "usage-sync", "usage-sync-refused", "sleep-cycle", "sleep-cycle-wrong", "memory-consolidation",
+    "usage-sync", "usage-sync-refused", "sleep-cycle", "sleep-cycle-pages", "sleep-cycle-wrong", "memory-consolidation",
     "tenant-provisioning", "tenant-provisioning-twice", "tenant-provisioning-taken-back",
     "tenant-offboarding", "tenant-offboarding-kept", "tenant-offboarding-canceled",
     "maintenance-clean-up", "maintenance-reconcile", "maintenance-backup", "maintenance-backup-failed",
