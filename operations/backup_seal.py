@@ -63,10 +63,12 @@ class Sealer:
 
     def remove(self) -> int:
         """Remove every object of the backup, however many, the manifest first; how many were asked for."""
-        gone = self._objects.delete([self._prefix + MANIFEST])
+        gone, before = self._objects.delete([self._prefix + MANIFEST]), list[str]()
         while keys := self._objects.keys(self._prefix, DELETE_AT_ONCE):
             stopping.check()
-            gone += self._objects.delete(keys)
+            if keys == before:
+                raise BackupFailed("The storage still lists objects it has removed.", detail=keys[0])
+            gone, before = gone + self._objects.delete(keys), keys
         return gone
 
     def _open(self, key: str) -> bytes:

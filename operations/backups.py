@@ -207,7 +207,8 @@ def expire(platform: Platform) -> int:
     for row in gone:
         stopping.check()
         adapter = cast(S3, platform.adapters["s3"])
-        Sealer(adapter.objects(row.bucket or settings.backup_bucket), row.prefix or "", settings.fernet).remove()
+        prefix = row.prefix or f"{ROOT}{row.id}/"  # never the whole bucket
+        Sealer(adapter.objects(row.bucket or settings.backup_bucket), prefix, settings.fernet).remove()
         _note(platform, row.id, status="expired", expired_at=utcnow())
     return len(gone)
 

@@ -264,6 +264,21 @@ def test_expired_backups_leave_the_bucket(platform: Platform) -> None:
     assert audit.verify_chain(platform).ok
 
 
+def test_however_many_objects_a_backup_has_all_go_and_no_other_ones(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup_seal, "DELETE_AT_ONCE", 2)
+    backups.make(platform, "kept")
+    objects = _bucket(platform)
+    for number in range(7):
+        objects.put(f"{backups.ROOT}gone/dump.{number:05d}.fernet", b"x")
+    long_ago = datetime.now(UTC) - backups.FAILED_KEPT - timedelta(days=1)
+    backups._note(platform, "gone", status="failed", started_at=long_ago)  # it failed before it knew its place
+    assert backups.expire(platform) == 1
+    assert objects.folders(backups.ROOT) == {"kept"}
+    assert len(objects.keys(f"{backups.ROOT}kept/")) == 3
+
+
 def test_the_rule_keeps_days_weeks_and_months() -> None:
     newest = datetime(2026, 11, 21, 3, tzinfo=UTC)
     found = [(f"d{age}", newest - timedelta(days=age), True) for age in range(400)]
