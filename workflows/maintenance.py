@@ -155,7 +155,7 @@ class Maintenance:
         why = "Its run was canceled, or out of time." if canceled else f"Its run ended without proving it. {failed}"
         await workflow.execute_activity(
             "maintenance.abandon_backup", args=[ident, why], result_type=bool, start_to_close_timeout=SHORT,
-            retry_policy=UNTIL_DONE,
+            retry_policy=UNTIL_DONE, summary="Note that the backup does not count",
         )  # fmt: skip
         return False
 
