@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,13 +14,27 @@ from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
+from limiter import forks
+from limiter.link import LostReplyError
 from limiter.scripts import Script
-from limiter.wire import IDLE_CONNECTIONS, bounded, bounded_kwargs, pack
+from limiter.wire import ASKING, IDLE_CONNECTIONS, bounded, bounded_kwargs, pack
 
 log = logging.getLogger(__name__)
+_ELSEWHERE = (MovedError, ReadOnlyError, ClusterDownError, MasterDownError)
+"""Answers of a node that does not serve the slot, or not at present."""
 Head = tuple[int, bytes]
 """The slot of a request's keys, and the request as far as it is the same every time."""
 
@@ -32,6 +47,12 @@ def prepare(script: Script, keys: tuple[str, ...], args: tuple[str, ...], more: 
 
 class AsyncWire(Protocol):
     """What the limiter needs of a connection to Redis."""
+
+    def place(self, head: Head) -> str:
+        """Which server a request goes to, as far as known now."""
+
+    def after_fork(self) -> None:
+        """Forget connections, which are the parent's."""
 
     async def run(self, script: Script, head: Head, tail: bytes) -> bytes:
         """Perform a request. Raises RedisError, OSError."""
@@ -47,38 +68,64 @@ class AsyncDirectWire:
         self._connect = connect
         self._idle: deque[Any] = deque()
 
-    async def run(self, script: Script, head: Head, tail: bytes) -> bytes:
-        """See AsyncWire. A script the server forgot is loaded; a dead or demoted server is replaced once."""
+    @staticmethod
+    def place(_head: Head) -> str:
+        """See AsyncWire."""
+        return ""
+
+    def after_fork(self) -> None:
+        """See AsyncWire."""
+        forks.leave(self._idle)
+        self._idle = deque()
+
+    async def run(self, script: Script, head: Head, tail: bytes, *, asking: bool = False) -> bytes:
+        """See AsyncWire, and DirectWire.run for what is repeated."""
         request = head[1] + tail
+        before = [ASKING] if asking else []
         for attempt in (0, 1):
-            reused = bool(self._idle)
-            connection = self._idle.pop() if reused else self._connect()
+            connection = self._take()
             kept = False
             try:
-                if not reused:
+                if connection is None:
+                    connection = self._connect()
                     await connection.connect()
                 try:
-                    reply = await _exchange(connection, [request])
+                    for one in before:
+                        await _exchange(connection, one)
+                    reply = await _exchange(connection, request)
                 except NoScriptError:
-                    load = connection.pack_command("SCRIPT", "LOAD", script.text)
-                    await _exchange(connection, load)
-                    reply = await _exchange(connection, [request])
-                kept = len(self._idle) < IDLE_CONNECTIONS
-                if kept:
-                    self._idle.append(connection)
+                    load = b"*3\r\n" + pack("SCRIPT") + pack("LOAD") + pack(script.text)
+                    for one in (load, *before):
+                        await _exchange(connection, one)
+                    reply = await _exchange(connection, request)
+                kept = self._give(connection)
                 return bytes(reply)
             except ReadOnlyError:  # the primary may be another one now: ask anew, also with a fresh connection
                 await self.close()
                 if attempt:
                     raise
-            except RedisConnectionError:
-                await self.close()
-                if attempt or not reused:
-                    raise
+            except ResponseError:
+                kept = self._give(connection)
+                raise
             finally:
-                if not kept:
+                if not kept and connection is not None:
                     await connection.disconnect(nowait=True)
         raise RedisConnectionError("Redis could not be reached")
+
+    def _take(self) -> Any:
+        while self._idle:
+            connection = self._idle.pop()
+            if _alive(connection):
+                return connection
+            if connection._writer is not None:
+                connection._writer.close()
+        return None
+
+    def _give(self, connection: Any) -> bool:
+        if len(self._idle) >= IDLE_CONNECTIONS:
+            return False
+        self._idle.append(connection)
+        return True
 
     async def close(self) -> None:
         """See AsyncWire."""
@@ -95,17 +142,36 @@ class AsyncClusterWire:
         self._wires: dict[str, AsyncDirectWire] = {}
         self._asking: asyncio.Task[None] | None = None
 
+    def place(self, head: Head) -> str:
+        """See AsyncWire. The node, or the slot where no node serves it."""
+        try:
+            return str(self._cluster.nodes_manager.get_node_from_slot(head[0]).name)
+        except (RedisError, RedisClusterException, LookupError):
+            return f"slot {head[0]}"
+
+    def after_fork(self) -> None:
+        """See AsyncWire."""
+        forks.leave(self._asking)
+        self._asking = None
+        for one in self._wires.values():
+            one.after_fork()
+
     async def run(self, script: Script, head: Head, tail: bytes) -> bytes:
-        """See AsyncWire. A node that is gone, or no longer serves the slot, is asked about, and the call repeated."""
+        """See AsyncWire, and ClusterWire.run for what is repeated."""
         for attempt in (0, 1):
             try:
                 return await self._wire(head[0]).run(script, head, tail)
             except asyncio.CancelledError:  # out of time: the next call is to know better
                 self._ask_again()
                 raise
-            except (ResponseError, RedisConnectionError, RedisClusterException, OSError) as error:
-                moved = str(error).startswith(("MOVED ", "ASK ")) or not _answered(error)
-                if not moved:
+            except LostReplyError:
+                self._ask_again()
+                raise
+            except (RedisError, RedisClusterException, OSError, LookupError) as error:
+                if isinstance(error, AskError) and not isinstance(error, MovedError):
+                    host = error.host or self.place(head).rpartition(":")[0]  # else of the node that says so
+                    return await self._wire_at(host, error.port).run(script, head, tail, asking=True)
+                if isinstance(error, ResponseError) and not isinstance(error, _ELSEWHERE):
                     raise
                 await asyncio.shield(self._ask_again())
                 if attempt:
@@ -122,10 +188,17 @@ class AsyncClusterWire:
 
     def _wire(self, slot: int) -> AsyncDirectWire:
         node = self._cluster.nodes_manager.get_node_from_slot(slot)
-        if node.name not in self._wires:
-            kwargs = {**bounded(node.connection_kwargs, self._timeout), "retry": Retry(NoBackoff(), 0)}
-            self._wires[node.name] = AsyncDirectWire(lambda: node.connection_class(**kwargs))
-        return self._wires[node.name]
+        return self._wires.get(node.name) or self._wire_to(node.name, node, {})
+
+    def _wire_at(self, host: str, port: int) -> AsyncDirectWire:
+        """To the node at the address another one told, perhaps so new that it serves no slot yet."""
+        node, name = self._cluster.nodes_manager.default_node, f"{host}:{port}"
+        return self._wires.get(name) or self._wire_to(name, node, {"host": host, "port": port})
+
+    def _wire_to(self, name: str, node: Any, where: dict[str, Any]) -> AsyncDirectWire:
+        kwargs = {**bounded(node.connection_kwargs, self._timeout), **where, "retry": Retry(NoBackoff(), 0)}
+        self._wires[name] = AsyncDirectWire(lambda: node.connection_class(**kwargs))
+        return self._wires[name]
 
     def _ask_again(self) -> asyncio.Task[None]:
         if self._asking is None or self._asking.done():
@@ -147,11 +220,22 @@ def wire(redis: Redis | RedisCluster, timeout: float) -> AsyncWire:
     return AsyncDirectWire(lambda: redis.connection_pool.connection_class(**kwargs))
 
 
-def _answered(error: BaseException) -> bool:
-    """Whether a node that serves the slot gave this answer: asking another one would not help."""
-    return isinstance(error, ResponseError) and not isinstance(error, ReadOnlyError)
+def _alive(connection: Any) -> bool:
+    """Whether an idle connection is still open. Redis says nothing unasked, so what can be read is its end."""
+    reader, writer = connection._reader, connection._writer
+    if reader is None or writer is None or reader.at_eof() or writer.is_closing():
+        return False
+    if not hasattr(select, "poll"):
+        return True
+    poller = select.poll()
+    poller.register(writer.get_extra_info("socket").fileno(), select.POLLIN)
+    return not poller.poll(0)
 
 
-async def _exchange(connection: Any, request: list[bytes]) -> Any:
+async def _exchange(connection: Any, request: bytes) -> Any:
+    """Send, and read one reply. Raises RedisError, OSError."""
     await connection.send_packed_command(request, check_health=False)
-    return await connection.read_response(disable_decoding=True)
+    try:
+        return await connection.read_response(disable_decoding=True)
+    except RedisConnectionError as error:
+        raise LostReplyError(str(error)) from error

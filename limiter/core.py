@@ -9,12 +9,16 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from limiter import keys, window
+from limiter import forks, keys, window
 from limiter.model import MAX_COST, Decision, KeyPolicies, Mode, OnFailure
 from limiter.resolve import FOREVER, Effective, resolve
 from limiter.table import Table
 
 CACHED_SUBJECTS = 10_000
+PAUSE_SECONDS = 0.25
+"""After a failure a server is left alone this long, so that callers do not queue up behind its timeout."""
+LOADING = "policies"
+"""Where waiting for the first policies failed, beside servers' names."""
 _NOTHING = KeyPolicies()
 
 
@@ -88,12 +92,30 @@ class Core:
         self.unloaded = unloaded
         self.offset = 0.0
         """Seconds the Redis server's clock is ahead of this process's."""
-        self.paused_until = 0.0
+        self.paused: dict[str, float] = {}
+        """Servers left alone, and until when by ``time.monotonic``."""
         self.failures = 0
         self.last_error = ""
         self._cache: dict[tuple[str, str | None, str | None], Prepared] = {}
+        self.after_fork()
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """See forks. What the parent has to report is the parent's."""
         self._lock = threading.Lock()
         self._unreported: Counter[tuple[int, str, str]] = Counter()
+
+    def is_paused(self, place: str) -> bool:
+        """Whether a server is left alone at present."""
+        until = self.paused.get(place)
+        return until is not None and time.monotonic() < until
+
+    def pause(self, place: str) -> None:
+        """Leave a server alone for a while."""
+        now = time.monotonic()
+        for name in [name for name, until in list(self.paused.items()) if until <= now]:
+            self.paused.pop(name, None)
+        self.paused[place] = now + PAUSE_SECONDS
 
     def now(self) -> float:
         """The Redis server's time as far as known, Unix seconds."""
@@ -111,7 +133,8 @@ class Core:
         return resolve(table.keys.get(key, _NOTHING), tenant, agent, tier, self.now() if now is None else now)
 
     def prepare(self, key: str, tenant: str | None, agent: str | None, now: float) -> Prepared | None:
-        """What to ask for, kept until a policy changes or expires; None for a key without any policy."""
+        """What to ask for, kept until a policy changes or expires; None for a key without any policy, or where it
+        could not be read."""
         who = (key, tenant, agent)
         found = self._cache.get(who)
         generation = self.table.generation
@@ -120,6 +143,8 @@ class Core:
         if key not in self.table.keys and self.table.tiers.get(tenant or "") != keys.REMOVED:
             return None
         found = Prepared(key, self.effective(key, tenant, agent, now), generation)
+        if found.source == "none" and key in self.table.missing:
+            return None
         if len(self._cache) >= CACHED_SUBJECTS:
             self._cache.clear()
         self._cache[who] = found
@@ -162,7 +187,10 @@ class Core:
         )
 
     def unlimited(self, key: str, cost: int) -> Decision:
-        """For a key without any policy: nothing to count, nothing to ask."""
+        """For a key without any policy: nothing to count, nothing to ask. One that has some, which could not be read,
+        is decided as if nothing had been loaded yet."""
+        if key in self.table.missing:
+            return self.without_redis(key, None, cost, LookupError(f"the policy of {key} could not be read"))
         return Decision(True, None, 0, None, 0.0, 0.0, Mode.HARD, "none", False, 0, key, cost)
 
     def without_redis(self, key: str, asked: Prepared | None, cost: int, error: BaseException | None) -> Decision:
@@ -215,5 +243,8 @@ def check_cost(cost: int) -> None:
 
 
 def parse_reply(reply: bytes) -> list[int]:
-    """The numbers of a script's reply."""
-    return [int(part) for part in reply.split(b":")]
+    """The numbers of a script's reply. Raises ValueError for anything else."""
+    found = [int(part) for part in reply.split(b":")]
+    if len(found) < 6:
+        raise ValueError(f"Redis answered {reply[:100]!r}")
+    return found

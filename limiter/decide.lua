@@ -68,32 +68,48 @@ if redis.call('HINCRBY', KEYS[3], 'a|' .. key .. '|' .. subject, cost) == cost t
   redis.call('EXPIRE', KEYS[8], ARGV[10])
   redis.call('EXPIRE', KEYS[3], ARGV[10])
 end
-local member = ARGV[2] .. '|' .. subject
+-- Ranked when the share moves by a whole percent: often enough, and seldom enough to cost nothing.
+local share, moved = nil, fresh
 if limit > 0 then
-  -- Written when the share moves by a whole percent: often enough to rank, seldom enough to cost nothing.
-  local share = math.floor(after * 100 / limit)
-  if fresh or share ~= math.floor(before * 100 / limit) then
-    if redis.call('ZADD', KEYS[4], after, member) == 1 then redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -51) end
-    if redis.call('ZADD', KEYS[5], share, member) == 1 then redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -51) end
-    if fresh then
-      redis.call('EXPIRE', KEYS[4], ARGV[10])
-      redis.call('EXPIRE', KEYS[5], ARGV[10])
+  share = math.floor(after * 100 / limit)
+  moved = fresh or share ~= math.floor(before * 100 / limit)
+else
+  moved = fresh or current % 16 < cost
+end
+if moved then
+  local member = ARGV[2] .. '|' .. subject
+  -- Rank the subject in a set of 50; where that is full, those of windows long over make room first. Such are looked
+  -- for when a window of the subject begins: often enough, and seldom. See keys.RANKS.
+  local function rank(set, value)
+    local score = math.min(value, 1099511627776) * 4096 + index % 4096
+    local size = redis.call('ZADD', set, score, member) == 1 and redis.call('ZCARD', set) or 0
+    if size > 50 then
+      if fresh then
+        local all, gone = redis.call('ZRANGE', set, 0, -1, 'WITHSCORES'), {}
+        for i = 1, #all, 2 do
+          local width = tonumber(string.match(all[i], '^%d+'))
+          local age = width and (math.floor(now / width) - all[i + 1]) % 4096
+          if not age or (age > 1 and age < 4095) then gone[#gone + 1] = all[i] end
+        end
+        if #gone > 0 then redis.call('ZREM', set, unpack(gone)) end
+      end
+      redis.call('ZREMRANGEBYRANK', set, 0, -51)
     end
-    local mark
-    if over > 0 then
-      if tonumber(stored[5]) ~= index then mark = 'v' end
-    elseif after * 100 >= limit * ARGV[4] then
-      if tonumber(stored[4]) ~= index then mark = 'n' end
-    end
-    if mark then
-      redis.call('HSET', KEYS[1], mark, index)
-      redis.call('XADD', KEYS[7], 'MAXLEN', '~', 200, '*', 'at', string.format('%.0f', now), 'key', key,
-        'subject', subject, 'kind', mark == 'v' and 'over' or 'near', 'limit', limit, 'used', after,
-        'mode', ARGV[3], 'source', ARGV[9], 'window', ARGV[2])
-    end
+    if fresh or size == 1 then redis.call('EXPIRE', set, math.max(tonumber(ARGV[10]), math.ceil(window / 500) + 60)) end
   end
-elseif fresh or current % 16 < cost then
-  if redis.call('ZADD', KEYS[4], after, member) == 1 then redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -51) end
-  if fresh then redis.call('EXPIRE', KEYS[4], ARGV[10]) end
+  rank(KEYS[4], after)
+  if share then rank(KEYS[5], share) end
+  local mark
+  if share and over > 0 then
+    if tonumber(stored[5]) ~= index then mark = 'v' end
+  elseif share and after * 100 >= limit * ARGV[4] then
+    if tonumber(stored[4]) ~= index then mark = 'n' end
+  end
+  if mark then
+    redis.call('HSET', KEYS[1], mark, index)
+    redis.call('XADD', KEYS[7], 'MAXLEN', '~', 200, '*', 'at', string.format('%.0f', now), 'key', key,
+      'subject', subject, 'kind', mark == 'v' and 'over' or 'near', 'limit', limit, 'used', after,
+      'mode', ARGV[3], 'source', ARGV[9], 'window', ARGV[2])
+  end
 end
 return string.format('1:%.0f:%.0f:%.0f:%.0f:%.0f', current, previous, index, now, over)

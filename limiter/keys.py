@@ -17,6 +17,11 @@ TENANTS = "@tenants"
 """The name under which tenants' tiers travel, beside the keys of policies (which start with a letter)."""
 REMOVED = "@removed"
 """The tier of a tenant that is being removed: nothing is admitted, whatever the policies say."""
+LONGEST = 256
+"""Characters of a key's name that is asked for because somebody announced it."""
+RANKS = 4096
+"""A subject's place in ``top`` and ``near`` is what it is ranked by, times this, plus the index of its window modulo
+this: so a reader, and the script where a set is full, tell those whose window is long over."""
 HOUR_TTL = 4 * 86400
 MINUTE_TTL = 2 * 3600
 
@@ -45,6 +50,11 @@ def counter(number: int, key: str, who: str, window_seconds: int) -> str:
     return f"rl:{{{number}}}:c:{key}:{window_seconds}:{who}"
 
 
+def settled(number: int, chain: str) -> str:
+    """What was last settled of a chain of leases, and what that granted: see lease.lua."""
+    return f"rl:{{{number}}}:l:{chain}"
+
+
 def minutes(number: int, minute: int) -> str:
     """Hash of outcomes of one minute: ``key|a`` allowed, ``s`` soft over, ``w`` warned, ``b`` blocked."""
     return f"rl:{{{number}}}:m:{minute}"
@@ -61,13 +71,13 @@ def actives(number: int, hour: int) -> str:
 
 
 def top(number: int, key: str) -> str:
-    """Sorted set of the subjects with most use, bounded."""
-    return f"rl:{{{number}}}:t:{key}"
+    """Sorted set of the subjects with most use, bounded; see RANKS."""
+    return f"rl:{{{number}}}:top:{key}"
 
 
 def near(number: int, key: str) -> str:
-    """Sorted set of the subjects with the largest share of their limit, bounded."""
-    return f"rl:{{{number}}}:n:{key}"
+    """Sorted set of the subjects with the largest share of their limit in percent, bounded; see RANKS."""
+    return f"rl:{{{number}}}:near:{key}"
 
 
 def blocked(number: int) -> str:
@@ -78,6 +88,16 @@ def blocked(number: int) -> str:
 def signals(number: int) -> str:
     """Stream of crossings of a warning level or a limit, bounded."""
     return f"rl:{{{number}}}:s"
+
+
+def forget(number: int, key: str, who: str, window_seconds: int) -> tuple[tuple[str, ...], ...]:
+    """The commands that forget what a subject used; the first answers whether there was anything."""
+    member = f"{window_seconds * 1000}|{who}"
+    return (
+        ("DEL", counter(number, key, who, window_seconds)),
+        ("ZREM", top(number, key), member),
+        ("ZREM", near(number, key), member),
+    )
 
 
 def config(key: str) -> str:

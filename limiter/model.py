@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -66,14 +67,18 @@ class Rule:
     def parse(cls, document: Mapping[str, Any]) -> Rule:
         """A rule from its JSON form. Raises KeyError, ValueError or TypeError for one that is not a rule."""
         mode, failure, expires = document.get("policy"), document.get("on_redis_failure"), document.get("expires_at")
-        limit, window = document["limit"], document.get("window_seconds")
+        active = document.get("active", True)
+        if not isinstance(active, bool):
+            raise TypeError(f"active is {active!r}, neither true nor false")
+        if expires is not None and not math.isfinite(expires):
+            raise ValueError(f"expires_at is {expires!r}, no moment")
         return cls(
-            limit=None if limit is None else int(limit),
-            window_seconds=None if window is None else int(window),
+            limit=_whole("limit", document["limit"], 0, MAX_LIMIT),
+            window_seconds=_whole("window_seconds", document.get("window_seconds"), 1, MAX_WINDOW_SECONDS),
             mode=None if mode is None else Mode(mode),
-            warn_percent=document.get("warn_percent"),
+            warn_percent=_whole("warn_percent", document.get("warn_percent"), 0, 1000),
             on_failure=None if failure is None else OnFailure(failure),
-            active=bool(document.get("active", True)),
+            active=active,
             expires_at=None if expires is None else float(expires),
         )
 
@@ -93,6 +98,14 @@ class Rule:
         if self.expires_at is not None:
             found["expires_at"] = self.expires_at
         return found
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> int | None:
+    if value is None:
+        return None
+    if not least <= int(value) <= most:
+        raise ValueError(f"{name} is {value!r}, not {least} to {most}")
+    return int(value)
 
 
 @dataclass(slots=True)
@@ -117,6 +130,13 @@ class KeyPolicies:
             where.pop(reference, None)
         else:
             where[reference] = rule
+
+    def keep(self, name: str, known: KeyPolicies) -> None:
+        """Leave the override ``name`` as it was in ``known``, if it was there."""
+        kind, _, reference = name.partition(":")
+        for what, mine, theirs in (("tenant", self.tenants, known.tenants), ("agent", self.agents, known.agents)):
+            if kind == what and reference in theirs:
+                mine[reference] = theirs[reference]
 
 
 def parse_base(text: str) -> tuple[Rule, dict[str, Rule]]:

@@ -22,6 +22,7 @@ def _read(name: str, keys: int) -> Script:
 
 
 DECIDE = _read("decide.lua", 8)
-LEASE = _read("lease.lua", 8)
+LEASE = _read("lease.lua", 9)
 APPLY = _read("apply.lua", 3)
 FETCH = _read("fetch.lua", 3)
+PRUNE = _read("prune.lua", 2)

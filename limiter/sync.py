@@ -11,19 +11,17 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.connection import ConnectionPool
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from limiter import keys
-from limiter.core import Core, Prepared, check_cost, parse_reply
+from limiter import forks, keys
+from limiter.core import LOADING, Core, Prepared, check_cost, parse_reply
 from limiter.model import Decision, OnFailure
 from limiter.scripts import DECIDE
-from limiter.store import Store
+from limiter.store import FAILURES, Store
 from limiter.table import Table
-from limiter.wire import ClusterWire, DirectWire, Wire, bounded_kwargs, pack
+from limiter.wire import ClusterWire, DirectWire, Wire, bounded_kwargs, harmful, pack
 
-PAUSE_SECONDS = 0.25
-"""After a failure Redis is left alone this long, so that callers do not queue up behind its timeout."""
 _SMALL = tuple(pack(str(n)) for n in range(256))
 _EMPTY, _ONE = pack(""), pack("1")
 
@@ -59,7 +57,13 @@ class Limiter:
         self.store: Store = share.store if share is not None else Store(self._side, Table())
         self.core = Core(self.store.table, clock=clock, unloaded=unloaded)
         self.store.on_poll.append(self._report)
-        self._watch = watch
+        self.store.on_time.append(self.core.learn_clock)
+        self._watch: bool = watch and (share is None or share._watch)
+        self._started = False
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """See forks. The first call in a child waits for policies as the first of any process does."""
         self._started = False
 
     def check(self, key: str, tenant: str | None = None, agent: str | None = None, cost: int = 1) -> Decision:
@@ -72,15 +76,14 @@ class Limiter:
 
     def reset(self, key: str, tenant: str | None = None, agent: str | None = None) -> bool:
         """Forget what the subject used; whether there was anything. Raises RedisError."""
-        self._ready()
+        self._ready(time.monotonic() + self.timeout)
         asked = self.core.prepare(key, tenant, agent, self.core.now())
         if asked is None:
             return False
-        who, n = asked.effective.subject, asked.number
-        member = f"{asked.window_ms}|{who}"
-        found = self._side.delete(keys.counter(n, key, who, asked.window_seconds))
-        self._side.zrem(keys.top(n, key), member)
-        self._side.zrem(keys.near(n, key), member)
+        found, *_ = [
+            self._side.execute_command(*command)
+            for command in keys.forget(asked.number, key, asked.effective.subject, asked.window_seconds)
+        ]
         return bool(found)
 
     def wait_ready(self, seconds: float = 5.0) -> bool:
@@ -92,6 +95,8 @@ class Limiter:
         """Stop the policies' thread and release connections."""
         if self._report in self.store.on_poll:
             self.store.on_poll.remove(self._report)
+        if self.core.learn_clock in self.store.on_time:
+            self.store.on_time.remove(self.core.learn_clock)
         if not self._shared:
             self.store.close()
         self.wire.close()
@@ -107,32 +112,40 @@ class Limiter:
     def _start(self) -> None:
         if not self._started:
             self._started = True
-            if self._watch and not self._shared:
+            if self._watch:
                 self.store.start()
 
-    def _ready(self) -> None:
+    def _ready(self, deadline: float) -> None:
+        """The first call of a process waits for the policies, but no longer than any call may."""
         self._start()
-        if not self.store.table.complete:
-            # The first call of a process waits for the policies, but no longer than any call may.
-            if self._watch:
-                self.store.connected.wait(self.timeout)
-            else:
-                self.store.reload()
+        left = deadline - time.monotonic()
+        if self._watch:
+            self.store.connected.wait(left)
+        elif not self.store.table.complete:
+            self.store.load_within(left)
 
-    def _decide(self, key: str, tenant: str | None, agent: str | None, cost: int, *, peek: bool) -> Decision:
+    @property
+    def ready(self) -> bool:
+        """Whether policies are there and this process follows them."""
+        return self._started and self.store.table.complete
+
+    def decide(self, key: str, tenant: str | None, agent: str | None, cost: int, deadline: float) -> Decision:
+        """``check``, by a deadline of ``time.monotonic`` instead of within the timeout."""
+        return self._decide(key, tenant, agent, cost, peek=False, deadline=deadline)
+
+    def _decide(
+        self, key: str, tenant: str | None, agent: str | None, cost: int, *, peek: bool, deadline: float = 0.0
+    ) -> Decision:
         if type(cost) is not int or cost < 1 or cost > 255:
             check_cost(cost)
-        core = self.core
-        if not self.store.table.complete:
-            if core.paused_until and time.monotonic() < core.paused_until:
+        core, wire = self.core, self.wire
+        deadline = deadline or time.monotonic() + self.timeout
+        if not self._started or not self.store.table.complete:
+            if core.is_paused(LOADING):
                 return core.without_redis(key, None, cost, None)
-            try:
-                self._ready()
-            except (RedisError, RedisClusterException, OSError) as error:
-                core.paused_until = time.monotonic() + PAUSE_SECONDS
-                return core.without_redis(key, None, cost, error)
+            self._ready(deadline)
             if not self.store.table.complete:
-                core.paused_until = time.monotonic() + PAUSE_SECONDS
+                core.pause(LOADING)
                 return core.without_redis(key, None, cost, TimeoutError("policies not loaded in time"))
         asked: Prepared | None = None
         for _ in range(3):
@@ -140,23 +153,28 @@ class Limiter:
             asked = core.prepare(key, tenant, agent, now)
             if asked is None:
                 return core.unlimited(key, cost)
-            if core.paused_until and time.monotonic() < core.paused_until:
-                return core.without_redis(key, asked, cost, None)
             minute = int(now) // 60
             if asked.minute != minute or asked.head is None:
-                asked.head = self.wire.prepare(DECIDE, asked.names(minute), asked.args, 3)
+                asked.head = wire.prepare(DECIDE, asked.names(minute), asked.args, 3)
                 asked.minute = minute
+            head = asked.head
+            place = wire.place(head) if self._cluster else ""
+            if core.paused and core.is_paused(place):
+                return core.without_redis(key, asked, cost, None)
             at = _EMPTY if core.clock is None else pack(f"{now * 1000:.0f}")
             tail = (_SMALL[cost] if cost < 256 else pack(str(cost)), at, _ONE if peek else _EMPTY)
             try:
-                reply = parse_reply(self.wire.run(DECIDE, asked.head, tail, self.timeout))
-            except (RedisError, OSError, ValueError) as error:
-                core.paused_until = time.monotonic() + PAUSE_SECONDS
+                reply = parse_reply(wire.run(DECIDE, head, tail, deadline))
+            except FAILURES as error:
+                if harmful(error):
+                    core.pause(place)
                 return core.without_redis(key, asked, cost, error)
-            core.paused_until = 0.0
+            if core.paused:
+                core.paused.pop(place, None)
+            if core.clock is None:  # core.learn_clock, without the call
+                core.offset = reply[4] / 1000 - time.time()
             if reply[0] != 2:
                 return core.decision(asked, cost, reply, peek=peek)
-            core.learn_clock(reply[4])
         return core.without_redis(key, asked, cost, TimeoutError("the clocks do not agree"))
 
     def _report(self, redis: Any) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from limiter import keys, window
 from limiter.table import text
 
+RANKED = 50
+"""Members a set of the best keeps, see decide.lua."""
 OUTCOMES = {"a": "allowed", "s": "soft", "w": "warned", "b": "blocked"}
 
 
@@ -81,26 +83,52 @@ def blocked(redis: Any, per_shard: int = 100) -> list[Blocked]:
 def leaders(redis: Any, names: Sequence[str], most: int = 20, together: int = 150) -> list[Use]:
     """The subjects with most use, and with the largest share of their limit, as they stand now.
 
-    Of each key the ``together`` best of both kinds are looked at, however many subjects there are. Raises RedisError.
+    Of each key the ``together`` best of both kinds are looked at, however many subjects there are. Those whose window
+    is long over are passed over; a window that has just ended weighs as much as it still counts. Raises RedisError.
     """
-    with redis.pipeline(transaction=False) as pipe:
-        for key in names:
-            for number in range(keys.SHARDS):
-                pipe.zrevrange(keys.top(number, key), 0, most - 1, withscores=True)
-                pipe.zrevrange(keys.near(number, key), 0, most - 1, withscores=True)
-        replies = iter(pipe.execute())
+    sets = [name(number, key) for key in names for name in (keys.top, keys.near) for number in range(keys.SHARDS)]
+    now, first = _best(redis, sets, 0, most)
+    ranked = [_present(pairs, now) for pairs in first]
+    # Where some were passed over, those behind them may be better than others.
+    short = [n for n, pairs in enumerate(first) if len(pairs) == most and len(ranked[n]) < most]
+    if short:
+        for n, pairs in zip(short, _best(redis, [sets[n] for n in short], most, RANKED)[1], strict=True):
+            ranked[n] += _present(pairs, now)
     wanted: list[tuple[str, str, int]] = []
-    for key in names:
+    for at, key in enumerate(names):
         seen: dict[tuple[str, int], None] = {}
-        ranked: tuple[list[Any], list[Any]] = ([], [])
-        for number in range(2 * keys.SHARDS):
-            ranked[number % 2].extend(next(replies))
-        for pairs in ranked:
-            for member, _score in sorted(pairs, key=lambda pair: -float(pair[1]))[:together]:
-                width, _bar, who = text(member).partition("|")
+        for kind in (2 * at, 2 * at + 1):
+            found = [pair for one in ranked[kind * keys.SHARDS : (kind + 1) * keys.SHARDS] for pair in one]
+            for member, _rank in sorted(found, key=lambda pair: -pair[1])[:together]:
+                width, _bar, who = member.partition("|")
                 seen[who, int(width) // 1000] = None
         wanted += [(key, who, width) for who, width in seen]
     return current(redis, wanted)
+
+
+def _best(redis: Any, sets: Sequence[str], first: int, end: int) -> tuple[int, list[list[tuple[Any, Any]]]]:
+    """The server's time in ms, and the members of sorted sets from place ``first`` to before ``end``, best first."""
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        for name in sets:
+            pipe.zrevrange(name, first, end - 1, withscores=True)
+        (seconds, micros), *found = pipe.execute()
+    return int(seconds) * 1000 + int(micros) // 1000, found
+
+
+def _present(pairs: list[tuple[Any, Any]], now: int) -> list[tuple[str, float]]:
+    """Members whose window is the present one or the one before, with what they are ranked by now: see keys.RANKS."""
+    found = []
+    for raw, score in pairs:
+        member = text(raw)
+        width = int(member.partition("|")[0])
+        value, index = divmod(int(score), keys.RANKS)
+        age = (now // width - index) % keys.RANKS
+        if age in (0, keys.RANKS - 1):  # a server's clock may have gone back a little
+            found.append((member, float(value)))
+        elif age == 1:
+            found.append((member, value * (width - now % width) / width))
+    return found
 
 
 def current(redis: Any, wanted: Sequence[tuple[str, str, int]]) -> list[Use]:

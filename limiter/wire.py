@@ -1,14 +1,15 @@
 """One bounded round trip to Redis.
 
-redis-py connects, authenticates and finds the primary; the exchange itself reads the socket directly, because a
-decision must end when its time is up (redis-py's timeout is per read, so a server that drips bytes outlasts it)
-and because it halves the time of a call.
+redis-py connects, authenticates and finds the primary; the exchange itself is ours (see link), because a decision must
+end when its time is up, and because it halves the time of a call.
+
+A request that may have been carried out is never sent again: a decision would count twice. So a connection that died
+while it was idle has to be noticed before it is used, and one that dies afterwards costs the call its answer.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -23,11 +24,24 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from limiter import forks
+from limiter.link import Link, LostReplyError, UnsentError, linked
 from limiter.scripts import Script
 
 log = logging.getLogger(__name__)
 IDLE_CONNECTIONS = 64
-_CRLF = b"\r\n"
+ASKING = b"*1\r\n$6\r\nASKING\r\n"
+
+
+def harmful(error: BaseException) -> bool:
+    """Whether a failure is the server's and not the request's: others would fare alike, so it is left alone a while.
+
+    An error it answers is none, except that it cannot serve at present. The slot of a cluster that moves, or is
+    served by nobody, says nothing of its node's other slots.
+    """
+    if isinstance(error, ReadOnlyError):
+        return not str(error).startswith("CLUSTERDOWN")
+    return not isinstance(error, ResponseError)
 
 
 def pack(part: str | bytes) -> bytes:
@@ -65,8 +79,11 @@ class Wire(Protocol):
     def prepare(self, script: Script, keys: tuple[str, ...], args: tuple[str, ...], more: int) -> Any:
         """A request whose last ``more`` arguments are still to come."""
 
-    def run(self, script: Script, head: Any, tail: tuple[bytes, ...], timeout: float) -> bytes:
-        """Perform it within ``timeout`` seconds. Raises RedisError."""
+    def place(self, head: Any) -> str:
+        """Which server a request goes to, as far as known now. Does no I/O."""
+
+    def run(self, script: Script, head: Any, tail: tuple[bytes, ...], deadline: float) -> bytes:
+        """Perform it before ``deadline``, by ``time.monotonic``. Raises RedisError."""
 
     def close(self) -> None:
         """Release connections."""
@@ -77,8 +94,12 @@ class DirectWire:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._idle: deque[Any] = deque()
-        self._pid = os.getpid()
+        self.after_fork()
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """See forks. Sockets inherited over a fork belong to the parent."""
+        self._idle: deque[Link] = deque()
 
     @staticmethod
     def prepare(script: Script, keys: tuple[str, ...], args: tuple[str, ...], more: int) -> bytes:
@@ -86,45 +107,45 @@ class DirectWire:
         parts: list[str] = ["EVALSHA", script.sha, str(script.keys), *keys, *args]
         return b"*%d\r\n" % (len(parts) + more) + b"".join(pack(part) for part in parts)
 
-    def run(self, script: Script, head: bytes, tail: tuple[bytes, ...], timeout: float) -> bytes:
-        """See Wire. A script the server forgot is loaded; a connection that was idle and died, or led to a
-        server that is no longer primary, is replaced once, all within the one timeout."""
-        deadline = time.monotonic() + timeout
+    @staticmethod
+    def place(_head: bytes) -> str:
+        """See Wire."""
+        return ""
+
+    def run(
+        self, script: Script, head: bytes, tail: tuple[bytes, ...], deadline: float, *, asking: bool = False
+    ) -> bytes:
+        """See Wire. A script the server forgot is loaded; a connection that died while it was idle, or leads to a
+        server that is no longer primary, is replaced once. ``asking``: see ASKING of Redis Cluster."""
         request = head + b"".join(tail)
         for attempt in (0, 1):
-            connection, reused = self._take(deadline)
+            link = self._take(deadline)
             try:
+                if asking:
+                    link.exchange(ASKING, deadline)
                 try:
-                    reply = _exchange(connection, request, deadline)
+                    reply = link.exchange(request, deadline)
                 except NoScriptError:
-                    load = b"*3\r\n" + pack("SCRIPT") + pack("LOAD") + pack(script.text)
-                    _exchange(connection, load, deadline)
-                    reply = _exchange(connection, request, deadline)
-            except ReadOnlyError:
-                _drop(connection)
+                    link.exchange(b"*3\r\n" + pack("SCRIPT") + pack("LOAD") + pack(script.text), deadline)
+                    if asking:
+                        link.exchange(ASKING, deadline)
+                    reply = link.exchange(request, deadline)
+            except (ReadOnlyError, UnsentError):
+                link.drop()
                 self._drop_idle()
                 if attempt:
                     raise
                 continue
             except ResponseError:
-                self._idle.append(connection)
+                self._idle.append(link)
                 raise
-            except RedisTimeoutError:
-                _drop(connection)
-                raise
-            except RedisConnectionError:
-                _drop(connection)
-                self._drop_idle()
-                if attempt or not reused:
-                    raise
-                continue
             except BaseException:
-                _drop(connection)
+                link.drop()
                 raise
             if len(self._idle) < IDLE_CONNECTIONS:
-                self._idle.append(connection)
+                self._idle.append(link)
             else:
-                _drop(connection)
+                link.drop()
             return reply
         raise RedisConnectionError("Redis could not be reached")
 
@@ -132,15 +153,17 @@ class DirectWire:
         """See Wire."""
         self._drop_idle()
 
-    def _take(self, deadline: float) -> tuple[Any, bool]:
-        if self._pid != os.getpid():  # sockets inherited over a fork belong to the parent
-            self._idle, self._pid = deque(), os.getpid()
-        try:
-            return self._idle.pop(), True
-        except IndexError:
-            return self._connect(deadline), False
+    def _take(self, deadline: float) -> Link:
+        while True:
+            try:
+                link = self._idle.pop()
+            except IndexError:
+                return self._connect(deadline)
+            if link.alive():
+                return link
+            link.drop()
 
-    def _connect(self, deadline: float) -> Any:
+    def _connect(self, deadline: float) -> Link:
         """A new connection by the deadline. In a thread: name resolution and handshakes have no total timeout."""
         left = deadline - time.monotonic()
         if left <= 0:
@@ -161,7 +184,7 @@ class DirectWire:
             with lock:
                 outcome.append(error)
                 if late:
-                    _drop(connection)
+                    connection.disconnect()
 
         thread = threading.Thread(target=connect, name="limiter-connect", daemon=True)
         thread.start()
@@ -174,12 +197,12 @@ class DirectWire:
             if isinstance(outcome[0], RedisError):
                 raise outcome[0]
             raise RedisConnectionError(str(outcome[0])) from outcome[0]
-        return connection
+        return linked(connection)
 
     def _drop_idle(self) -> None:
         while self._idle:
             try:
-                _drop(self._idle.pop())
+                self._idle.pop().drop()
             except IndexError:
                 return
 
@@ -190,6 +213,11 @@ class ClusterWire:
     def __init__(self, redis: RedisCluster) -> None:
         self._redis: Any = redis
         self._wires: dict[str, DirectWire] = {}
+        self.after_fork()
+        forks.remember(self)
+
+    def after_fork(self) -> None:
+        """See forks."""
         self._lock = threading.Lock()
         self._asking: threading.Thread | None = None
 
@@ -197,27 +225,38 @@ class ClusterWire:
         """See Wire."""
         return key_slot(keys[0].encode()), DirectWire.prepare(script, keys, args, more)
 
-    def run(self, script: Script, head: tuple[int, bytes], tail: tuple[bytes, ...], timeout: float) -> bytes:
-        """See Wire. A node that is gone, or no longer serves the slot, is asked about, and the call repeated once
-        where that takes no longer than the timeout."""
-        deadline = time.monotonic() + timeout
+    def place(self, head: tuple[int, bytes]) -> str:
+        """See Wire. The node, or the slot where no node serves it."""
+        try:
+            return str(self._redis.nodes_manager.get_node_from_slot(head[0]).name)
+        except (RedisError, RedisClusterException, LookupError):
+            return f"slot {head[0]}"
+
+    def run(self, script: Script, head: tuple[int, bytes], tail: tuple[bytes, ...], deadline: float) -> bytes:
+        """See Wire. A node that is gone, or no longer serves the slot, is asked about, and the call repeated once,
+        unless it may have been carried out; a slot on its way is asked for where it goes."""
         slot, request = head
         for attempt in (0, 1):
-            left = deadline - time.monotonic()
-            if left <= 0:
+            if deadline <= time.monotonic():
                 raise RedisTimeoutError("no time left")
             try:
-                return self._wire(slot).run(script, request, tail, left)
-            except RedisTimeoutError:
+                return self._wire(slot).run(script, request, tail, deadline)
+            except (RedisTimeoutError, LostReplyError):
                 self._ask_again(0.0)
                 raise
             except ResponseError as error:
-                if not str(error).startswith(("MOVED ", "ASK ")):
+                said = str(error)
+                if said.startswith("ASK "):
+                    address = said.split()[-1]
+                    if address.startswith(":"):  # the host of the node that says so
+                        address = self.place(head).rpartition(":")[0] + address
+                    return self._wire_at(address).run(script, request, tail, deadline, asking=True)
+                if not said.startswith("MOVED ") and not isinstance(error, ReadOnlyError):
                     raise
                 self._ask_again(deadline - time.monotonic())
                 if attempt:
-                    raise RedisConnectionError(str(error)) from error
-            except (RedisConnectionError, ReadOnlyError, RedisClusterException) as error:
+                    raise RedisConnectionError(said) from error
+            except (RedisConnectionError, RedisClusterException, LookupError) as error:
                 self._ask_again(deadline - time.monotonic())
                 if attempt:
                     raise RedisConnectionError(str(error)) from error
@@ -235,6 +274,16 @@ class ClusterWire:
             wire = self._wires.setdefault(node.name, DirectWire(self._redis.get_redis_connection(node)))
         return wire
 
+    def _wire_at(self, address: str) -> DirectWire:
+        """To the node at the address another one told."""
+        wire = self._wires.get(address)
+        if wire is None:  # perhaps a node so new that it serves no slot yet
+            host, _, port = address.rpartition(":")
+            nodes = self._redis.nodes_manager
+            made = nodes.create_redis_node(host, int(port), **nodes.connection_kwargs)
+            wire = self._wires.setdefault(address, DirectWire(made))
+        return wire
+
     def _ask_again(self, seconds: float) -> None:
         """Have redis-py learn who serves which slot now; wait for it at most ``seconds``."""
         with self._lock:
@@ -249,71 +298,3 @@ class ClusterWire:
             self._redis.nodes_manager.initialize()
         except (RedisError, RedisClusterException, OSError) as error:
             log.warning("the cluster's nodes could not be asked for their slots: %r", error)
-
-
-def _exchange(connection: Any, request: bytes, deadline: float) -> bytes:
-    """Send, and read one bulk reply, by the deadline."""
-    sock = connection._sock
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise RedisTimeoutError("no time left")
-    if sock is None:
-        raise RedisConnectionError("connection lost")
-    try:
-        sock.settimeout(left)
-        sock.sendall(request)
-        data = sock.recv(4096)
-        while True:
-            if not data:
-                raise RedisConnectionError("Redis closed the connection")
-            reply = _complete(data)
-            if reply is not None:
-                return reply
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise RedisTimeoutError("Redis did not answer in time")
-            sock.settimeout(left)
-            more = sock.recv(4096)
-            if not more:
-                raise RedisConnectionError("Redis closed the connection")
-            data += more
-            if len(data) > 65536:
-                raise RedisConnectionError("Redis answered more than a decision can be")
-    except TimeoutError as error:
-        raise RedisTimeoutError("Redis did not answer in time") from error
-    except OSError as error:
-        raise RedisConnectionError(str(error)) from error
-
-
-def _complete(data: bytes) -> bytes | None:
-    """The value of a complete bulk reply, None when more is to come. Raises the error an error reply names."""
-    end = data.find(_CRLF)
-    if end < 0:
-        return None
-    kind = data[:1]
-    if kind == b"$":
-        try:
-            size = int(data[1:end])
-        except ValueError:
-            raise RedisConnectionError("Redis answered garbage") from None
-        if len(data) >= end + 4 + size:
-            return data[end + 2 : end + 2 + size]
-        return None
-    if kind == b"-":
-        message = data[1:end].decode(errors="replace")
-        code = message.partition(" ")[0]
-        if code == "NOSCRIPT":
-            raise NoScriptError(message)
-        if code in ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"):
-            raise ReadOnlyError(message)
-        if "READONLY" in message or "-MASTERDOWN" in message:  # raised inside a script
-            raise ReadOnlyError(message)
-        raise ResponseError(message)
-    raise RedisConnectionError("Redis answered garbage")
-
-
-def _drop(connection: Any) -> None:
-    try:
-        connection.disconnect()
-    except (RedisError, OSError):
-        return

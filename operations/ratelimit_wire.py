@@ -14,6 +14,7 @@ from sqlalchemy import select, text
 
 from adapters.core import AdapterError, Unreachable
 from limiter import keys, publish
+from limiter.model import KEY_PATTERN
 from limiter.table import text as decoded
 from models import RateLimitKey, RateLimitPolicy, Tenant
 from operations import access, change, outbox
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 TOPIC = "ratelimit"
 CHUNK = 500
 SHOWN = 200
+PRUNED_AFTER_SECONDS = 86400
+"""How long Redis remembers a removed override, so that a message that was long on its way cannot bring it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class Difference:
 
     key: str
     name: str
-    """ "policy", "tenant:…", "agent:…", or a tenant under @tenants."""
+    """ "policy", "tenant:…", "agent:…", a tenant under @tenants; "name" for a key that cannot be one, "type" for one
+    that is stored as something else."""
     postgresql: Any
     redis: Any
 
@@ -50,13 +54,20 @@ class Reconciled:
 
 @outbox.handler(TOPIC, system="Redis")
 def deliver(platform: Platform, messages: Sequence[outbox.Message]) -> None:
-    """Write a key's changes to Redis in order of commit; older ones never replace newer ones."""
-    for message in messages:
-        p = message.payload
-        publish.apply(
-            platform.redis, p["key"], int(p["version"]), base=p.get("base"), remove_base=bool(p.get("remove")),
-            overrides=p.get("overrides"),
-        )  # fmt: skip
+    """Write a key's changes to Redis in order of commit; older ones never replace newer ones.
+
+    Where Redis does not have the key it is new, or Redis lost it and perhaps others with it: then all of it is written,
+    as a part would be taken for the whole, and everything else that is missing too.
+    """
+    try:
+        for message in messages:
+            p = message.payload
+            publish.apply(
+                platform.redis, p["key"], int(p["version"]), base=p.get("base"), remove_base=bool(p.get("remove")),
+                overrides=p.get("overrides"), must_exist=True,
+            )  # fmt: skip
+    except publish.Missing:
+        reconcile(platform)
 
 
 def tier_of(tier: str, status: str, lifecycle: Mapping[str, Any] | None) -> str | None:
@@ -81,11 +92,19 @@ def reconcile(platform: Platform, actor: Actor = SYSTEM, *, repair: bool = True)
     access.require(actor, Permission.RATELIMIT_EDIT if repair else Permission.RATELIMIT_VIEW)
     found: list[Difference] = []
     try:
-        known = {decoded(name) for name in platform.redis.hkeys(keys.VERSIONS)}
+        found += _right_types(platform.redis, keys.VERSIONS, {keys.VERSIONS: "hash"}, repair)
+        named = set() if found and not repair else {decoded(name) for name in platform.redis.hkeys(keys.VERSIONS)}
         with platform.database.session() as session:
-            known |= set(session.scalars(text("SELECT key FROM rate_limit_keys")))
-        for key in sorted(known):
-            found += _reconcile_key(platform, key, repair)
+            known = set(session.scalars(text("SELECT key FROM rate_limit_keys")))
+        for key in sorted(named | known):
+            if key not in known and key != keys.TENANTS and not KEY_PATTERN.fullmatch(key):
+                found += _remove_stray(platform.redis, key, repair)
+                continue
+            right = {keys.config(key): "string", keys.overrides(key): "hash", keys.changes(key): "zset"}
+            wrong = _right_types(platform.redis, key, right, repair)
+            found += wrong
+            if repair or not wrong:
+                found += _reconcile_key(platform, key, repair)
     except RedisError as error:
         raise Unreachable(
             "Redis does not answer, so its policies could not be compared.", detail=repr(error)
@@ -93,6 +112,27 @@ def reconcile(platform: Platform, actor: Actor = SYSTEM, *, repair: bool = True)
     if found and repair:
         log.warning("%d differences between Redis and PostgreSQL repaired", len(found))
     return Reconciled(tuple(found[:SHOWN]), len(found), repair and bool(found))
+
+
+def _remove_stray(redis: Any, key: str, repair: bool) -> list[Difference]:
+    """A name in Redis that no key can have: nothing here wrote it, so nothing of it is kept."""
+    if repair:
+        for name in (keys.config(key), keys.overrides(key), keys.changes(key)):
+            redis.delete(name)
+        redis.hdel(keys.VERSIONS, key)
+    return [Difference(key[:80], "name", None, "not the name of a key")]
+
+
+def _right_types(redis: Any, key: str, right: Mapping[str, str], repair: bool) -> list[Difference]:
+    """What is stored as a type that cannot hold it; removed, with ``repair``, to be written anew."""
+    found = []
+    for name, wanted in right.items():
+        there = decoded(redis.type(name))
+        if there not in (wanted, "none"):
+            found.append(Difference(key, "type", wanted, there))
+            if repair:
+                redis.delete(name)
+    return found
 
 
 def _reconcile_key(platform: Platform, key: str, repair: bool) -> list[Difference]:
@@ -116,35 +156,47 @@ def _reconcile_key(platform: Platform, key: str, repair: bool) -> list[Differenc
                 )
             )
             wanted = {override_name(row): override_document(row) for row in policies}
-        stored, overrides, newest = _stored(platform.redis, key)
+        stored, overrides, removed, newest = _stored(platform.redis, key)
         differences = [
             Difference(key, name, wanted.get(name), overrides.get(name))
             for name in sorted(wanted.keys() | overrides.keys())
             if wanted.get(name) != overrides.get(name)
         ]
         base_differs = key != keys.TENANTS and base != stored
-        unseen = not platform.redis.hexists(keys.VERSIONS, key) and bool(wanted or base)
+        # A key that was deleted is told too: an emptied Redis says nothing of it, and limiters keep what they know.
+        lost = repair and bool(base or wanted) and platform.redis.zscore(keys.changes(key), "@") is None
+        owed = repair and (bool(wanted) or key != keys.TENANTS)
+        unseen = owed and not platform.redis.hexists(keys.VERSIONS, key)
         if base_differs:
             differences.insert(0, Difference(key, "policy", base, stored))
-        if repair and (differences or unseen):
+        if repair and (differences or unseen or lost):
             version = max(version, newest) + 1
             session.execute(
                 text("UPDATE rate_limit_keys SET version = :version WHERE key = :key"), {"version": version, "key": key}
             )
             session.flush()
             # Under the key's lock: a change committed meanwhile waits, and gets a later version.
-            names = [item.name for item in differences if item.name != "policy"]
-            for start in range(0, max(len(names), 1), CHUNK):
+            names = (
+                sorted(wanted.keys() | overrides.keys())
+                if lost
+                else [item.name for item in differences if item.name != "policy"]
+            )
+            starts = range(0, max(len(names), 1), CHUNK)
+            for start in starts:
                 publish.apply(
                     platform.redis, key, version, base=base if not start and key != keys.TENANTS else None,
                     remove_base=not start and base is None and key != keys.TENANTS,
                     overrides={name: wanted.get(name) for name in names[start : start + CHUNK]},
+                    more_follows=start != starts[-1],
                 )  # fmt: skip
+        if repair:
+            for start in range(0, len(removed), CHUNK):
+                publish.prune(platform.redis, key, removed[start : start + CHUNK], PRUNED_AFTER_SECONDS)
         return differences
 
 
-def _stored(redis: Any, key: str) -> tuple[dict[str, Any] | None, dict[str, Any], int]:
-    """The base document, the overrides and the newest version Redis has of a key, versions left out."""
+def _stored(redis: Any, key: str) -> tuple[dict[str, Any] | None, dict[str, Any], list[str], int]:
+    """The base document, the overrides, which were removed, and the newest version Redis has; versions left out."""
     newest = int(redis.zscore(keys.changes(key), "@base") or 0)
     raw = redis.get(keys.config(key))
     base: dict[str, Any] | None = None
@@ -153,13 +205,16 @@ def _stored(redis: Any, key: str) -> tuple[dict[str, Any] | None, dict[str, Any]
         newest = max(newest, _version(base))
         base.pop("version", None)
     overrides: dict[str, Any] = {}
+    removed: list[str] = []
     for name, value in redis.hscan_iter(keys.overrides(key), count=1000):
         document = _document(value)
         newest = max(newest, _version(document))
-        if not document.get("deleted"):
+        if document.get("deleted"):
+            removed.append(decoded(name))
+        else:
             document.pop("version", None)
             overrides[decoded(name)] = document
-    return base, overrides, newest
+    return base, overrides, removed, newest
 
 
 def _document(raw: Any) -> dict[str, Any]:

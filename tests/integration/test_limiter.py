@@ -233,7 +233,7 @@ def test_no_call_waits_longer_than_its_timeout(behave, failure) -> None:
             limiter.store.table.keys[KEY] = KeyPolicies(Rule(5, 60, Mode.HARD, on_failure=failure))
             limiter.store.table.complete = True
             for _ in range(3):
-                limiter.core.paused_until = 0.0
+                limiter.core.paused.clear()
                 started = time.monotonic()
                 decision = limiter.check(KEY, "a")
                 assert time.monotonic() - started < 0.5
@@ -340,7 +340,7 @@ def test_asgi_middleware_answers_429_with_the_fields(client, make) -> None:
     assert "Retry-After" in http.headers(make().peek(KEY, "acme"))
 
 
-def test_the_explanation_equals_the_decision_for_10000_combinations(client, make) -> None:
+def test_the_resolution_equals_the_decision_for_10000_combinations(client, make) -> None:
     from models import RateLimitPolicy
     from operations.ratelimit_explain import place
     from operations.ratelimit_rules import override_document, override_name, rule_of

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,74 @@ def owner(cluster: RedisCluster, who: str) -> int:
     return int(cluster.nodes_manager.get_node_from_slot(key_slot(name.encode())).port)
 
 
+@contextmanager
+def traffic(limiter: Limiter, tenants: list[str]) -> Iterator[None]:
+    """Somebody else asks for these tenants as fast as can be."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            for who in tenants:
+                limiter.peek(KEY, who)
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_slot_on_its_way_is_asked_for_where_it_goes(nodes: list[Valkey], cluster: RedisCluster) -> None:
+    base = {"limit": 5, "window_seconds": 86400, "policy": "WARN", "on_redis_failure": "deny"}
+    publish.apply(cluster, KEY, 1, base=base)
+    shard = keys.shard(KEY, "t5")
+    hard = next(f"h{n}" for n in range(10_000) if keys.shard(KEY, f"h{n}") == shard)
+    publish.apply(cluster, KEY, 2, overrides={f"tenant:{hard}": {"limit": 1, "policy": "HARD"}})
+    with Limiter(cluster, timeout=0.5) as limiter:
+        assert limiter.wait_ready(10)
+        poll(lambda: limiter.peek(KEY, hard).limit == 1)
+        while limiter.core.now() % 60 > 40:  # all within one minute, so that every key of a decision is there
+            time.sleep(0.5)
+        for _ in range(2):
+            limiter.check(KEY, hard)  # the second is blocked, and that is logged
+        assert [limiter.check(KEY, "t5").used for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+        slot, old = key_slot(keys.blocked(shard).encode()), owner(cluster, "t5")
+        new = next(engine.port for engine in nodes if engine.port != old)
+        with redis.Redis(port=old) as source, redis.Redis(port=new) as goal:
+            there, here = source.execute_command("CLUSTER", "MYID"), goal.execute_command("CLUSTER", "MYID")
+            goal.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", there)
+            source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", here)
+            moving = source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000)
+            source.execute_command("MIGRATE", "127.0.0.1", new, "", 0, 2000, "KEYS", *moving)
+            on_its_way = limiter.check(KEY, "t5")
+            assert (on_its_way.used, on_its_way.degraded) == (7, False)
+
+            # One with a key on neither side cannot be decided yet; that says nothing of anybody else.
+            unseen = next(f"n{n}" for n in range(10_000) if keys.shard(KEY, f"n{n}") == shard)
+            assert limiter.check(KEY, unseen).degraded
+            assert not limiter.peek(KEY, "t5").degraded
+
+            async def alike() -> None:
+                client_of = AsyncRedisCluster.from_url(nodes[0].url, socket_timeout=1.0, socket_connect_timeout=1.0)
+                async with AsyncLimiter(client_of, timeout=0.5) as asynchronous:
+                    assert await asynchronous.wait_ready(10)
+                    found = await asynchronous.check(KEY, "t5")
+                    assert (found.used, found.degraded) == (8, False)
+                    assert (await asynchronous.check(KEY, unseen)).degraded
+                    for client in (goal, source):
+                        client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", here)
+                    found = await asynchronous.check(KEY, "t5")
+                    assert (found.used, found.degraded) == (9, False)
+                await client_of.aclose()
+
+            asyncio.run(alike())
+        assert limiter.check(KEY, unseen).used == 1
+        assert limiter.check(KEY, "t5").used == 10
+
+
 def test_decisions_over_all_slots_and_a_node_lost(nodes: list[Valkey], cluster: RedisCluster) -> None:
     base = {"limit": 5, "window_seconds": 86400, "policy": "HARD", "on_redis_failure": "deny"}
     publish.apply(cluster, KEY, 1, base=base, overrides={"tenant:t3": {"limit": 7}})
@@ -131,7 +201,15 @@ def test_decisions_over_all_slots_and_a_node_lost(nodes: list[Valkey], cluster: 
         gone = limiter.check(KEY, mine[0])
         assert (gone.allowed, gone.degraded) == (False, True)
         assert time.monotonic() - started < 1.5
-        poll(lambda: not limiter.check(KEY, others[0]).degraded)
+        # There is traffic for it all the while: others do not notice.
+        with traffic(limiter, mine):
+            end = time.monotonic() + 2.5
+            while time.monotonic() < end:
+                assert not any(limiter.peek(KEY, who).degraded for who in others)
+            leased = LeasedLimiter(limiter, block=2)
+            assert not any(leased.check(KEY, who).degraded for who in others)
+            assert all(leased.check(KEY, who).degraded for who in mine)
+            leased.close()
         lost.start()
         poll(lambda: not limiter.peek(KEY, mine[0]).degraded, 20)
         poll(lambda: not limiter.peek(KEY, others[0]).degraded, 20)
@@ -182,6 +260,11 @@ def test_under_asyncio_too(nodes: list[Valkey], cluster: RedisCluster) -> None:
                 return not (await limiter.peek(KEY, "t0")).degraded
 
             await until(others_go_on)
+            mine = [who for who in tenants if who not in others]
+            end = time.monotonic() + 2.5
+            while time.monotonic() < end:
+                answers = await asyncio.gather(*(limiter.peek(KEY, who) for who in (*others, *mine[:3])))
+                assert [answer.degraded for answer in answers] == [False] * len(others) + [True] * 3
             lost.start()
             await until(back)
         await client.aclose()
