@@ -88,8 +88,17 @@ def effective_many(platform: Platform, who: Sequence[tuple[str, str | None, str 
         for row in session.scalars(query):
             place(tables[row.key], row)
     tiers = tiers_of(platform, tenants)
-    now = utcnow().timestamp()
+    now = _now(platform).timestamp()
     return [resolve(tables[key], tenant, agent, tiers.get(tenant or ""), now) for key, tenant, agent in who]
+
+
+def _now(platform: Platform) -> datetime:
+    """The time limits go by: that of the Redis server, or this process's while it does not answer."""
+    try:
+        seconds, micros = platform.redis.time()
+    except RedisError:
+        return utcnow()
+    return datetime.fromtimestamp(int(seconds) + int(micros) // 1000 / 1000, UTC)
 
 
 def place(table: KeyPolicies, row: RateLimitPolicy) -> None:
@@ -150,16 +159,17 @@ def explain(platform: Platform, actor: Actor, key: str, tenant: str | None, agen
         known = tier_of(owner.tier_code, owner.status, owner.lifecycle) if owner is not None else None
     if not found:
         raise NotFound(f"There is no limit {key}.")
-    now = utcnow()
+    now = _now(platform)
     effective = resolve(table, tenant, agent, known, now.timestamp())
     chain = tuple(
-        _link(found[c.scope], names[c.scope], c.source == effective.source, c.applies, now) for c in effective.chain
+        _link(found[c.scope], names[c.scope], c.source == effective.source, c.applies) for c in effective.chain
     )
+    sentence = _sentence([link for link, c in zip(chain, effective.chain, strict=True) if c.applies], effective)
     used, reset = _use(platform, key, effective)
     until = effective.valid_until
     return Explanation(
         key, tenant, agent, code, effective.limit, effective.window_seconds, str(effective.mode),
-        effective.warn_percent, str(effective.on_failure), effective.source, _sentence(chain, effective), chain, used,
+        effective.warn_percent, str(effective.on_failure), effective.source, sentence, chain, used,
         None if used is None or effective.limit is None else max(0, effective.limit - used), reset,
         None if until == float("inf") else datetime.fromtimestamp(until, UTC),
     )  # fmt: skip
@@ -183,7 +193,7 @@ def _what(policy: Policy, name: str) -> str:
     return kind
 
 
-def _link(policy: Policy, name: str, decides: bool, applies: bool, now: datetime) -> Link:
+def _link(policy: Policy, name: str, decides: bool, applies: bool) -> Link:
     words = f"{_amount(policy.limit)}, from {_what(policy, name)}"
     if decides:
         words += ": this one decides"
@@ -196,7 +206,8 @@ def _link(policy: Policy, name: str, decides: bool, applies: bool, now: datetime
     return Link(policy, name, decides, words + ".")
 
 
-def _sentence(chain: tuple[Link, ...], effective: Effective) -> str:
+def _sentence(chain: Sequence[Link], effective: Effective) -> str:
+    """In one breath, from the rules in force: what others say that are not would mislead."""
     if effective.source == "removed":
         return "Nothing is admitted: the tenant is being removed."
     winner = next((link for link in chain if link.decides), None)
@@ -212,8 +223,10 @@ def _sentence(chain: tuple[Link, ...], effective: Effective) -> str:
 def _use(platform: Platform, key: str, effective: Effective) -> tuple[int | None, datetime | None]:
     name = keys.counter(keys.shard(key, effective.subject), key, effective.subject, effective.window_seconds)
     try:
-        seconds, micros = platform.redis.time()
-        index, count, before = platform.redis.hmget(name, "i", "c", "p")
+        with platform.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hmget(name, "i", "c", "p")
+            (seconds, micros), (index, count, before) = pipe.execute()
     except RedisError:
         return None, None
     width, now = effective.window_seconds * 1000, int(seconds) * 1000 + int(micros) // 1000
