@@ -103,7 +103,8 @@ class LeasedLimiter:
         return self._renew(key, tenant, agent, cost)
 
     def close(self) -> None:
-        """Give every unused permit back. Raises RedisError when Redis is away; permits then end with their window."""
+        """Give every unused permit back. Raises RedisError when Redis is away: called again, it tries again; permits
+        else end with their window."""
         if self._sweep in self._limiter.store.on_poll:
             self._limiter.store.on_poll.remove(self._sweep)
         with self._lock:
@@ -113,11 +114,12 @@ class LeasedLimiter:
         failed: Exception | None = None
         for lease in leases:
             try:
-                self._settle(lease, time.monotonic() + self._limiter.timeout)
+                if failed is None or not harmful(failed):
+                    self._settle(lease, time.monotonic() + self._limiter.timeout)
+                    continue
             except FAILURES as error:
                 failed = error
-                if harmful(error):
-                    break
+            self._owe(lease)
         if failed is not None:
             raise failed if isinstance(failed, RedisError) else RedisError(str(failed)) from failed
 
@@ -212,7 +214,8 @@ class LeasedLimiter:
         lease.until = 0.0
         lease.owed_until = lease.owed_until or now + OWED_SECONDS
         if now < lease.owed_until:
-            self._owed.append(lease)
+            with self._lock:
+                self._owed.append(lease)
 
     def _head(self, lease: _Lease) -> Any:
         asked = lease.asked

@@ -56,8 +56,8 @@ class Reconciled:
 def deliver(platform: Platform, messages: Sequence[outbox.Message]) -> None:
     """Write a key's changes to Redis in order of commit; older ones never replace newer ones.
 
-    Where Redis does not have the key it is new, or Redis lost it and perhaps others with it: then all of it is written,
-    as a part would be taken for the whole, and everything else that is missing too.
+    Where Redis does not have the key it is new, or was lost: all of it is written, as a part would be taken for the
+    whole, and where other keys are missing too, everything.
     """
     try:
         for message in messages:
@@ -67,7 +67,18 @@ def deliver(platform: Platform, messages: Sequence[outbox.Message]) -> None:
                 overrides=p.get("overrides"), must_exist=True,
             )  # fmt: skip
     except publish.Missing:
+        _restore(platform, messages[0].payload["key"])
+
+
+def _restore(platform: Platform, key: str) -> None:
+    named = {decoded(name) for name in platform.redis.hkeys(keys.VERSIONS)}
+    with platform.database.session() as session:
+        known = set(session.scalars(text("SELECT key FROM rate_limit_keys")))
+    if known - named - {key}:
+        log.warning("Redis has lost policies: everything is compared")
         reconcile(platform)
+    else:
+        _reconcile_key(platform, key, True)
 
 
 def tier_of(tier: str, status: str, lifecycle: Mapping[str, Any] | None) -> str | None:

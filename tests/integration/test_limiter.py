@@ -316,6 +316,7 @@ def test_everything_of_a_decision_lies_in_one_cluster_slot() -> None:
         names = [make(number, 1) for make in (keys.minutes, keys.hours, keys.actives)]
         names += [make(number, KEY) for make in (keys.top, keys.near)]
         names += [keys.counter(number, KEY, who, 60), keys.blocked(number), keys.signals(number)]
+        names.append(keys.settled(number, "0123456789abcdef"))
         assert len({slots(name.encode()) for name in names}) == 1
     assert len({slots(name(KEY).encode()) for name in (keys.config, keys.overrides, keys.changes)}) == 1
     assert len({slots(keys.blocked(number).encode()) for number in range(keys.SHARDS)}) > 60

@@ -287,6 +287,19 @@ def test_nobody_decides_by_a_lease_that_may_have_been_given_back(client, make) -
     assert admitted + 1 <= 2000
 
 
+def test_a_close_that_failed_can_be_repeated(client, make) -> None:
+    publish.apply(client, KEY, 1, base=base(2000, window_seconds=MONTH))
+    limiter = make()
+    leased = LeasedLimiter(limiter, block=50, ttl=60)
+    for who in ("a", "b", "c"):
+        assert leased.check(KEY, who).allowed
+    with cut_after_sending(limiter), pytest.raises(redis.RedisError):
+        leased.close()
+    leased.close()
+    assert [limiter.peek(KEY, who).used for who in ("a", "b", "c")] == [1, 1, 1]
+    assert [recorded(client, who)[f"a|{KEY}|{who}"] for who in ("a", "b", "c")] == [1, 1, 1]
+
+
 @contextmanager
 def proxy(port: int, behave: Callable[[socket.socket, socket.socket, bytes], bool]) -> Iterator[int]:
     """In between: every request goes on; ``behave`` may answer it otherwise (True) before its answer would."""
