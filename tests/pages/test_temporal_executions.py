@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from operations import health, workflow_detail, workflow_start
+from adapters.core import utcnow
+from operations import health, workflow_detail, workflow_filters, workflow_start
 from operations.access import SYSTEM
 from operations.platform import Platform
 from tests import support_executions
@@ -115,6 +118,21 @@ def test_the_list_filters_by_the_address_and_leads_to_each(platform: Platform) -
     assert "Starting, ending and resetting executions needs" in texts(app)
     assert not buttons(app) & {"ex_start", "ex_batch"}
     page(platform, "analyst", {"id": ident, "type": "Gate"}, "No executions match")
+
+
+@pytest.mark.parametrize(("fault", "sentence"), [("refuse", "No connection to Temporal"), ("drip", "in time")])
+def test_the_list_stays_with_its_age_while_temporal_is_away_or_slow(
+    platform: Platform, standins: Any, monkeypatch: pytest.MonkeyPatch, fault: str, sentence: str
+) -> None:
+    ident = begun(platform, "Chain", ends=True)
+    query = {"id": ident, "hours": "24"}
+    page(platform, "analyst", query, f">{ident}</a>", "1 match")
+    standins.fault("temporal", fault)
+    # The span is counted back from now: a minute later it is another query, and the same list.
+    monkeypatch.setattr(workflow_filters, "utcnow", lambda: utcnow() + timedelta(minutes=5))
+    page(
+        platform, "analyst", query, sentence, "Could not read executions", "what was known", f">{ident}</a>", "1 match"
+    )
 
 
 def test_bad_filters_are_named_in_place_of_the_list(platform: Platform) -> None:
