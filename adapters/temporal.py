@@ -9,16 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from pydantic import Field, SecretStr
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
     CountWorkflowExecutionsRequest,
     DescribeNamespaceRequest,
     DescribeNamespaceResponse,
-    DescribeTaskQueueRequest,
     GetClusterInfoRequest,
     GetSystemInfoRequest,
-    ListWorkersRequest,
 )
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -29,10 +25,9 @@ from adapters.core.deadline import DEFAULT_SECONDS, deadline, remaining
 from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unexpected, Unreachable
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit, utcnow
 from adapters.core.redact import redact
-from adapters.temporal_client import connection, counts, outcomes
+from adapters.temporal_client import connection, counts, outcomes, workers
 
 T = TypeVar("T")
-WORKERS_ASKED = 1000
 MANY_SECONDS = 9.0
 """For what takes a question for every workflow type."""
 
@@ -98,7 +93,7 @@ class Temporal(Adapter[TemporalConfig]):
                 self._workers(client),
             )
 
-        running, failed, completed, workers = self.call(ask)
+        running, failed, completed, polling = self.call(ask)
         ended = failed + completed
         return [
             Metric("running", "Running workflows", running, headline=True),
@@ -106,7 +101,7 @@ class Temporal(Adapter[TemporalConfig]):
             Metric("completed", "Completed", completed, note="in the last day"),
             Metric("failure_rate", "Failing", round(100 * failed / ended, 2) if ended else 0.0, Unit.PERCENT,
                    note="of those ended in the last day"),
-            Metric("workers", "Workers polling", workers),
+            Metric("workers", "Workers polling", polling),
         ]  # fmt: skip
 
     def settings(self) -> Sequence[Setting]:
@@ -138,9 +133,9 @@ class Temporal(Adapter[TemporalConfig]):
 
         async def ask(client: Client) -> connection.Connection:
             space = await self._namespace(client)
-            (version, took), workers = await asyncio.gather(connection.ping(client), self._workers(client))
+            (version, took), polling = await asyncio.gather(connection.ping(client), self._workers(client))
             address, days = self.config.address or "", connection.retention_days(space)
-            return connection.Connection(address, self.config.namespace, version, took, workers, days)
+            return connection.Connection(address, self.config.namespace, version, took, polling, days)
 
         return self.call(ask)
 
@@ -246,30 +241,8 @@ class Temporal(Adapter[TemporalConfig]):
         return int((await client.workflow_service.count_workflow_executions(request, timeout=_left())).count)
 
     async def _workers(self, client: Client) -> int:
-        """Workers that say they poll; on servers that cannot list them, pollers of the configured queue."""
-        service = client.workflow_service
-        try:
-            request = ListWorkersRequest(namespace=self.config.namespace, page_size=WORKERS_ASKED)
-            found = await service.list_workers(request, timeout=_left())
-            if found.workers_info or found.workers:
-                return max(len(found.workers_info), len(found.workers))
-        except RPCError as error:
-            if error.status not in (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.INVALID_ARGUMENT):
-                raise
-        answers = await asyncio.gather(
-            *(
-                service.describe_task_queue(
-                    DescribeTaskQueueRequest(
-                        namespace=self.config.namespace,
-                        task_queue=TaskQueue(name=self.config.task_queue),
-                        task_queue_type=kind,
-                    ),
-                    timeout=_left(),
-                )
-                for kind in (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
-            )
-        )
-        return len({poller.identity for answer in answers for poller in answer.pollers})
+        """Workers that work; on servers that cannot list workers, pollers of the configured queue."""
+        return await workers.reachable(client, self.config.namespace, self.config.task_queue)
 
     def _translate(self, error: RPCError) -> AdapterError:
         detail = self._redact(f"{error.status.name}: {error.message}")

@@ -25,6 +25,10 @@ QUEUES_BESIDE = 30
 """Queues asked for pollers besides, where workers send heartbeats."""
 POLLED = timedelta(seconds=90)
 """A poll waits a minute for work; the server still names those that left minutes ago."""
+SILENT_INTERVALS = 3.0
+LEAST_SILENCE_SECONDS = 30.0
+UNKNOWN_INTERVAL_SECONDS = 60.0
+"""Until a worker's second heartbeat: what its SDK takes where nobody sets it."""
 _CANNOT = (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.INVALID_ARGUMENT)
 
 
@@ -64,6 +68,13 @@ class Worker:
     polls: tuple[str, ...] = ()
     """Of a poller: which tasks it asks for."""
 
+    def silent(self, now: datetime) -> bool:
+        """Whether it has missed three heartbeats, without having said that it has stopped."""
+        if self.seen_at is None or self.polls or self.status == "SHUTDOWN":
+            return False
+        patience = max(LEAST_SILENCE_SECONDS, SILENT_INTERVALS * (self.interval_seconds or UNKNOWN_INTERVAL_SECONDS))
+        return (now - self.seen_at).total_seconds() > patience
+
 
 @dataclass(frozen=True, slots=True)
 class Workers:
@@ -97,6 +108,31 @@ async def alive(client: Client, namespace: str, names: Sequence[str]) -> Workers
         if one.identity not in beating and one.seen_at is not None and one.seen_at > since
     ]
     return replace(listed, rows=(*listed.rows, *others)[:MOST])
+
+
+async def reachable(client: Client, namespace: str, queue: str) -> int:
+    """How many work: those that say they run, by a heartbeat that is not overdue.
+
+    Where there are none, those that polled ``queue`` a moment ago and send no heartbeats. The server goes on listing
+    a worker long after it was stopped or killed. Raises RPCError.
+    """
+    now = datetime.now(UTC)
+    try:
+        rows = (await _listed(client, namespace)).rows
+    except RPCError as error:
+        if error.status not in _CANNOT:
+            raise
+        rows = ()
+    beating = sum(1 for one in rows if one.status == "RUNNING" and not one.silent(now))
+    if beating:
+        return beating
+    known = {one.identity for one in rows}
+    polling = {
+        one.identity
+        for one in await _pollers(client, namespace, [queue])
+        if one.seen_at is not None and one.seen_at > now - POLLED
+    }
+    return len(polling - known)
 
 
 async def named(client: Client, namespace: str) -> tuple[str, ...]:

@@ -13,10 +13,6 @@ from pages.widgets import cached, session, state, table
 from pages.widgets.template import View
 
 EVERY = 5.0
-SILENT_INTERVALS = 3.0
-LEAST_SILENCE_SECONDS = 30.0
-UNKNOWN_INTERVAL_SECONDS = 60.0
-"""Until a worker's second heartbeat: what its SDK takes where nobody sets it."""
 HEADS = ("Worker", "State", "Task queue", "Slots: used / free, done", "Settings", "Host")
 POLLER_HEADS = ("Poller", "Task queue", "Asks for", "Build", "Last seen")
 _WORDS = {"SHUTTING_DOWN": "Shutting down", "SHUTDOWN": "Stopped"}
@@ -60,28 +56,24 @@ def _rows(view: View) -> None:
         table.draw(HEADS, (_worker(one, told) for one in found.rows))
     else:
         table.draw(POLLER_HEADS, map(_poller, found.rows), quiet=(4,))
-    silent = sum(1 for one in found.rows if _silent(one))
+    now = utcnow()
+    silent = sum(1 for one in found.rows if one.silent(now) and one.status != "SHUTTING_DOWN")
     words = f"**{len(found.rows):,}** worker{'s' * (len(found.rows) != 1)}"
     words += f", {silent} silent" if silent else ""
     words += ". The server has more" if found.cut else ""
     st.markdown(f":small[:gray[{words}.]] {cached.age(cached.reading(key, fetch, every=EVERY))}")
 
 
-def _silent(one: Worker) -> bool:
-    if one.seen_at is None or one.polls or one.status == "SHUTDOWN":
-        return False
-    patience = max(LEAST_SILENCE_SECONDS, SILENT_INTERVALS * (one.interval_seconds or UNKNOWN_INTERVAL_SECONDS))
-    return (utcnow() - one.seen_at).total_seconds() > patience
-
-
 def _state(one: Worker) -> str:
     if one.polls:
         return f"<span class='ph-run running'>Polls</span><br><small>{_seen(one)}, no heartbeat yet</small>"
     beat = f"<br><small title='{state.moment(one.seen_at)}'>heartbeat {state.since(one.seen_at)} ago</small>"
-    if words := _WORDS.get(one.status):
-        return f"<span class='ph-run'>{words}</span>{beat}"
-    if _silent(one):
+    silent = one.silent(utcnow())
+    if silent and one.status != "SHUTTING_DOWN":
         return f"<span class='ph-run failed'>Silent</span>{beat}"
+    # Few workers say that they have stopped: one that was stopping and went silent has.
+    if words := _WORDS["SHUTDOWN"] if silent else _WORDS.get(one.status):
+        return f"<span class='ph-run'>{words}</span>{beat}"
     return f"<span class='ph-run completed'>Alive</span>{beat}"
 
 

@@ -18,6 +18,7 @@ from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from adapters.temporal import Temporal, TemporalConfig
 from adapters.temporal_client import workers
 from operations import audit, workflow_queues
 from operations.access import SYSTEM, Actor, Forbidden
@@ -116,6 +117,19 @@ def test_a_worker_is_known_by_its_heartbeat(
     names = workflow_queues.find(platform, VIEWER).names
     assert "workers" in names[queue]
     assert names["pilothouse"][0] == "ours"
+
+
+def test_a_stopped_worker_is_no_longer_reachable(platform: Platform, temporal_address: str, queue: str) -> None:
+    adapter = Temporal(TemporalConfig(address=temporal_address))
+    first, second = Working(temporal_address, f"{queue}-a"), Working(temporal_address, f"{queue}-b")
+    try:
+        poll(lambda: adapter.connection().workers >= 2)
+        before = adapter.connection().workers
+        second.close()
+        poll(lambda: adapter.connection().workers == before - 1, 10)
+    finally:
+        first.close()
+        adapter.close()
 
 
 def test_without_heartbeats_pollers_are_shown_and_it_is_said(temporal_address: str, queue: str) -> None:
