@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -13,9 +14,13 @@ from adapters.temporal_client.schedule_spec import Interval
 from adapters.temporal_client.schedules import Schedule
 from api import shapes, versions
 from api.auth import TheActor, ThePlatform
+from api.problems import Problem
 from operations import workflow_schedule_edit, workflow_schedule_runs, workflow_schedules
+from operations import workflow_schedule_new as schedule_new
 from operations.access import Permission, require
+from operations.change import FieldError, Invalid
 from operations.workflow_schedule_edit import Edit
+from operations.workflow_schedule_new import CRON
 
 ORDER = -1
 """Before /infrastructure/{service}/…, whose parameter would take "temporal" for any service."""
@@ -58,11 +63,31 @@ class Change(Strict):
     """New values; what is left out stays. `every_seconds` or `crons` replace all times."""
 
     every_seconds: float | None = Field(None, ge=1, le=366 * 86400)
-    offset_seconds: float = Field(0.0, ge=0)
+    offset_seconds: float | None = Field(None, ge=0, description="Only with `every_seconds`")
     crons: list[str] | None = Field(None, max_length=50)
     overlap: Overlap | None = None
     note: str | None = Field(None, max_length=300)
     input: list[Any] | None = Field(None, description="The workflow's arguments; needs workflows:payloads")
+    reason: Reason = OVER_API
+
+
+class New(Strict):
+    """A schedule to be made. It runs every so many seconds, at the times of crons, or both."""
+
+    id: Annotated[str, Field(min_length=1, max_length=255, description="Its runs' ids begin with it")]
+    type: Annotated[str, Field(min_length=1, max_length=255)]
+    input: dict[str, Any] | list[Any] | None = Field(
+        None, description="Values by name for the platform's own types; for others the list of arguments, or one object"
+    )
+    task_queue: Annotated[str, Field(max_length=255, description="Needed for types that are not the platform's")] = ""
+    every_seconds: float | None = Field(None, ge=1, le=366 * 86400)
+    offset_seconds: float | None = Field(None, ge=0, description="Only with `every_seconds`")
+    crons: list[str] = Field(default_factory=list, max_length=50, description=CRON)
+    timezone: Annotated[str, Field(max_length=100, description="Of the crons")] = "UTC"
+    overlap: Overlap = "Skip"
+    paused: bool = False
+    note: Annotated[str, Field(max_length=300, description="Needed where it begins paused")] = ""
+    preview: bool = Field(False, description="Only tell what would be made")
     reason: Reason = OVER_API
 
 
@@ -88,6 +113,28 @@ def listing(
         "pages": found.pages,
         "more": found.cut,
     }
+
+
+@router.post("", status_code=201, summary="Make a schedule")
+def create(
+    body: New, platform: ThePlatform, actor: TheActor, request: Request, response: Response
+) -> dict[str, Any]:  # fmt: skip
+    """409 when there is one with this id. With `preview` nothing is made: 200 with its first times, in UTC."""
+    wanted = schedule_new.New(
+        body.id, body.type, body.input if isinstance(body.input, dict) else json.dumps(body.input or []),
+        body.task_queue, _every(body.every_seconds, body.offset_seconds) or (), tuple(body.crons), body.timezone,
+        body.overlap, body.paused, body.note,
+    )  # fmt: skip
+    made = schedule_new.plan(actor, wanted)
+    if body.preview:
+        response.status_code = 200
+        return {"id": made.id, "times": made.words, "next": shapes.wire(made.next), "created": False}
+    try:
+        schedule_new.create(platform, actor, wanted, reason=body.reason, request_id=request_id(request))
+    except schedule_new.ScheduleThere as error:
+        raise Problem(409, "already-there", error.sentence, advice=error.advice) from error
+    response.headers["Location"] = f"/api/v2{router.prefix}/{quote(made.id, safe='/')}"
+    return {**one(made.id, platform, actor, response), "created": True}
 
 
 @router.get("/{schedule:path}", summary="One schedule")
@@ -118,11 +165,12 @@ def resume(schedule: str, body: Note, platform: ThePlatform, actor: TheActor, re
 
 @router.post("/{schedule:path}/trigger", summary="Run a schedule now")
 def trigger(schedule: str, body: Trigger, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
-    """The run it started; `skipped` where its overlap policy forbade one."""
+    """The run it started; `skipped` where its overlap policy forbade one, `seen` false where that is not known yet."""
     done = workflow_schedule_runs.trigger(
         platform, actor, schedule, reason=body.reason, overlap=body.overlap or "", request_id=request_id(request)
     )
-    return {"workflow_id": done.workflow_id or None, "run_id": done.run_id or None, "skipped": done.skipped}
+    return {"workflow_id": done.workflow_id or None, "run_id": done.run_id or None, "skipped": done.skipped,
+            "seen": done.seen}  # fmt: skip
 
 
 @router.post("/{schedule:path}/backfill", summary="Run a schedule for a past time")
@@ -147,7 +195,7 @@ def edit(
     """Needs If-Match; 412 shows both values when it is stale."""
     require(actor, Permission.WORKFLOWS_OPERATE)
     seen = versions.required(request)
-    every = None if body.every_seconds is None else (Interval(body.every_seconds, body.offset_seconds),)
+    every = _every(body.every_seconds, body.offset_seconds)
     crons = None if body.crons is None else tuple(body.crons)
     given = None if body.input is None else json.dumps(body.input)
     workflow_schedule_edit.save(
@@ -166,12 +214,20 @@ def remove(
     confirm: Annotated[str, Query(max_length=1000, description="The schedule's id once more")] = "",
     reason: Annotated[str, Query(max_length=300)] = OVER_API,
 ) -> None:
-    """Needs If-Match. What it started goes on."""
+    """Needs If-Match. What it started goes on. The platform's own cannot be removed: pause them instead."""
     require(actor, Permission.WORKFLOWS_OPERATE)
     workflow_schedules.delete(
         platform, actor, schedule, typed=confirm, seen=versions.required(request), reason=reason,
         request_id=request_id(request),
     )  # fmt: skip
+
+
+def _every(seconds: float | None, offset: float | None) -> tuple[Interval, ...] | None:
+    if seconds is not None:
+        return (Interval(seconds, offset or 0.0),)
+    if offset is not None:
+        raise Invalid([FieldError("offset_seconds", "shifts nothing by itself", "only together with every_seconds")])
+    return None
 
 
 def request_id(request: Request) -> str | None:

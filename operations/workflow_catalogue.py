@@ -129,6 +129,10 @@ RECONCILE = "reconcile"
 BACKUP = "backup"
 BACKUP_SCHEDULE = "pilothouse-backup"
 """Id of the schedule that makes a backup every day."""
+OWN_SCHEDULES = frozenset(
+    {"pilothouse-maintenance", "pilothouse-reconcile", BACKUP_SCHEDULE, USAGE_SYNC, SLEEP_CYCLE, CONSOLIDATION}
+)
+"""Ids of the schedules that every worker makes sure of as it starts."""
 
 
 @dataclass

@@ -6,14 +6,13 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from temporalio.api.workflowservice.v1 import DescribeScheduleResponse
 
 from adapters.core import Rejected
 from adapters.temporal_client import payloads, schedule_changes, schedules
-from adapters.temporal_client.schedule_spec import Interval
+from adapters.temporal_client.schedule_spec import Interval, write
 from adapters.temporal_client.schedules import OVERLAPS
 from operations.access import Actor, Permission, require
 from operations.change import FieldError, Invalid, Outcome
@@ -60,7 +59,7 @@ def save(
     require(actor, Permission.WORKFLOWS_OPERATE)
     if edit.input is not None:
         require(actor, Permission.PAYLOADS_READ)
-    arguments = _validated(edit)
+    arguments = checked(edit)
     reasoned(reason)
     now = changing(platform, actor, schedule_id)
     yours = _yours(edit)
@@ -81,13 +80,13 @@ def save(
             done = put(platform, actor, schedule_id, now, yours)
         except Rejected as error:
             # The server alone knows what it takes for a time: its own words name what is wrong.
-            raise Invalid([FieldError("times", _server_words(error), "a cron line or an interval")]) from error
+            raise Invalid([FieldError("times", server_words(error), "a cron line or an interval")]) from error
         record.after = {**facts(done), **({"input": yours["input"]} if "input" in yours else {})}
     platform.readings.forget("temporal:")
     return Outcome(schedules.version(done.conflict_token))
 
 
-def _validated(edit: Edit) -> list[Any]:
+def checked(edit: Edit) -> list[Any]:
     """The arguments of a new input; raises Invalid with everything that is wrong."""
     errors: list[FieldError] = []
     times = len(edit.intervals or ()) + len(edit.crons or ())
@@ -137,12 +136,7 @@ def _apply(now: DescribeScheduleResponse, edit: Edit, arguments: list[Any]) -> N
     if edit.intervals is not None or edit.crons is not None:
         for name in ("structured_calendar", "cron_string", "calendar", "interval"):
             made.spec.ClearField(name)
-        for one in edit.intervals or ():
-            added = made.spec.interval.add()
-            added.interval.FromTimedelta(timedelta(seconds=one.seconds))
-            if one.offset_seconds:
-                added.phase.FromTimedelta(timedelta(seconds=one.offset_seconds))
-        made.spec.cron_string.extend(line.strip() for line in edit.crons or ())
+        write(made.spec, edit.intervals or (), edit.crons or ())
     if edit.overlap is not None:
         made.policies.overlap_policy = schedule_changes.overlap_number(edit.overlap)
     if edit.note is not None:
@@ -172,7 +166,8 @@ def _fingerprint(text: str) -> str:
     return f"sha256 {hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:16]}"
 
 
-def _server_words(error: Rejected) -> str:
+def server_words(error: Rejected) -> str:
+    """What the server says is wrong with a schedule, without its codes."""
     detail = str(error.detail or "")
     _, _, words = detail.partition("INVALID_ARGUMENT:")
     return (words.strip() or error.sentence).removeprefix("Invalid schedule spec: ")[:200]

@@ -10,7 +10,7 @@ from typing import Any
 from temporalio.api.schedule.v1 import BackfillRequest, SchedulePatch, TriggerImmediatelyRequest
 from temporalio.api.workflowservice.v1 import DescribeScheduleResponse
 
-from adapters.core import utcnow
+from adapters.core import AdapterError, utcnow
 from adapters.temporal_client import schedule_changes, schedules
 from adapters.temporal_client.schedules import MOST, OVERLAPS
 from operations.access import Actor, Permission, require
@@ -32,6 +32,8 @@ class Triggered:
     workflow_id: str = ""
     run_id: str = ""
     skipped: bool = False
+    seen: bool = True
+    """False where it was asked for, and Temporal did not tell any more what came of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ def trigger(
         _send(platform, actor, schedule_id, patch)
         done = _settled(platform, schedule_id, before)
         record.after = {**asked, "workflow_id": done.workflow_id, "run_id": done.run_id, "skipped": done.skipped}
+        if not done.seen:
+            record.after["outcome"] = "asked for, not yet seen"
     platform.readings.forget("temporal:")
     return done
 
@@ -119,7 +123,7 @@ def _send(platform: Platform, actor: Actor, schedule_id: str, patch: SchedulePat
 
 
 def _settled(platform: Platform, schedule_id: str, before: DescribeScheduleResponse) -> Triggered:
-    """Wait a moment for the run that a trigger starts."""
+    """Wait a moment for the run that a trigger starts. What is asked for stays so, whether it can be watched or not."""
     service = adapter(platform)
     space = service.config.namespace
 
@@ -137,8 +141,11 @@ def _settled(platform: Platform, schedule_id: str, before: DescribeScheduleRespo
                 return now
             await asyncio.sleep(0.05)
 
-    now = service.call(watch)
     outcome = Outcome(schedules.version(before.conflict_token))
+    try:
+        now = service.call(watch)
+    except AdapterError:
+        return Triggered(outcome, seen=False)
     if now is None:
         return Triggered(outcome)
     if now.info.action_count == before.info.action_count:

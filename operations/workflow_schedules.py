@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from temporalio.api.schedule.v1 import Schedule as Wire
 from temporalio.api.workflowservice.v1 import DescribeScheduleResponse
 
 from adapters.temporal import Temporal
@@ -21,7 +22,7 @@ from operations.access import Actor, Permission, require
 from operations.change import FieldError, Invalid, NotFound, Outcome
 from operations.platform import Platform
 from operations.workflow_audit import reasoned, recorded
-from operations.workflow_catalogue import CATALOGUE
+from operations.workflow_catalogue import CATALOGUE, OWN_SCHEDULES
 
 PER_PAGE = 20
 NOTE_LETTERS = 300
@@ -95,8 +96,14 @@ def delete(
     platform: Platform, actor: Actor, schedule_id: str, *, typed: str, seen: int | None, reason: str,
     request_id: str | None = None,
 ) -> Outcome:  # fmt: skip
-    """Remove a schedule; the runs it started go on. ``typed`` is its id, typed. Raises as :func:`pause`."""
+    """Remove a schedule; the runs it started go on. ``typed`` is its id, typed. Raises as :func:`pause`.
+
+    The platform's own are refused: each worker makes them anew as it starts, and running again would be a surprise.
+    """
     require(actor, _OPERATE)
+    if schedule_id in OWN_SCHEDULES:
+        words = f"{schedule_id} is the platform's own and would come back with the next start of a worker."
+        raise Invalid([FieldError("schedule", words, "pause it instead")])
     if typed.strip() != schedule_id:
         raise Invalid([FieldError("name", "What was typed is not the schedule's name.", schedule_id)])
     reasoned(reason)
@@ -144,7 +151,11 @@ def guard(now: DescribeScheduleResponse, seen: int | None, yours: dict[str, Any]
 
 def facts(now: DescribeScheduleResponse) -> dict[str, Any]:
     """What a person can change about a schedule, for the record; never the input."""
-    made = now.schedule
+    return facts_of(now.schedule)
+
+
+def facts_of(made: Wire) -> dict[str, Any]:
+    """The same of a schedule that need not be there."""
     return {
         "times": read(made.spec).words,
         "overlap": OVERLAPS[max(0, made.policies.overlap_policy - 1)],

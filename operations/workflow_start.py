@@ -32,7 +32,7 @@ __all__ = ["Field", "Started", "fields", "made", "start"]
 NAME_LETTERS = 255
 TEXT_LETTERS = 1000
 LIST_MOST = 1000
-_NAME_ALLOWED = f"1 to {NAME_LETTERS} letters, no line breaks"
+NAME_ALLOWED = f"1 to {NAME_LETTERS} letters, no line breaks"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KINDS: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "yes or no", list[str]: "texts"}
 
@@ -104,17 +104,17 @@ def start(
     kind = change.clean(kind).strip()
     require(actor, starts_with(kind))
     own = kind in CATALOGUE
-    errors = [] if _named(kind) else [FieldError("type", "is no name of a type", _NAME_ALLOWED)]
+    errors = [] if nameable(kind) else [FieldError("type", "is no name of a type", NAME_ALLOWED)]
     task_queue = TASK_QUEUE if own else change.clean(task_queue).strip()
-    if not _named(task_queue):
-        errors.append(FieldError("task_queue", "is needed: where its worker takes work from", _NAME_ALLOWED))
+    if not nameable(task_queue):
+        errors.append(FieldError("task_queue", "is needed: where its worker takes work from", NAME_ALLOWED))
     workflow_id = change.clean(workflow_id).strip()
-    if workflow_id and not _named(workflow_id):
-        errors.append(FieldError("id", "is no id", _NAME_ALLOWED))
+    if workflow_id and not nameable(workflow_id):
+        errors.append(FieldError("id", "is no id", NAME_ALLOWED))
     if errors:
         raise Invalid(errors)
     if own:
-        values = made(kind, given if isinstance(given, Mapping) else _object(given))
+        values = made(kind, by_name(given))
         if kind in (PROVISIONING, OFFBOARDING):
             return _tenant(platform, actor, kind, values, workflow_id, reason, request_id)
         payloads, timeout = control.payloads([values]), None
@@ -155,12 +155,21 @@ def _tenant(
     return Started(begun.workflow_id, begun.run_id)
 
 
-def _named(text: str) -> bool:
+def per_tenant(kind: str) -> bool:
+    """Whether one of the platform's own types is begun for one tenant."""
+    return any(field.name == "tenant" and field.required for field in fields(kind))
+
+
+def nameable(text: str) -> bool:
+    """Whether the server takes it as an id, a type or a task queue."""
     return 0 < len(text) <= NAME_LETTERS and not _CONTROL.search(text)
 
 
-def _object(text: str) -> dict[str, Any]:
-    found = arguments(text)
+def by_name(given: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    """Values by name, from JSON where it is text. Raises Invalid."""
+    if isinstance(given, Mapping):
+        return given
+    found = arguments(given)
     if not found:
         return {}
     if len(found) != 1 or not isinstance(found[0], dict):

@@ -12,16 +12,43 @@ import uuid
 from temporalio.api.enums.v1 import ScheduleOverlapPolicy
 from temporalio.api.schedule.v1 import Schedule, SchedulePatch
 from temporalio.api.workflowservice.v1 import (
+    CreateScheduleRequest,
     DeleteScheduleRequest,
     DescribeScheduleResponse,
     PatchScheduleRequest,
     UpdateScheduleRequest,
 )
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
+from adapters.core.errors import Rejected
+from adapters.core.redact import redact
 from adapters.temporal_client.schedules import OVERLAPS, left, raw
 
 IDENTITY = "pilothouse"
+
+
+class ScheduleThere(Rejected):
+    """There is a schedule with this id already."""
+
+    advice = "Open that schedule, or choose another id."
+
+
+async def create(client: Client, namespace: str, schedule_id: str, schedule: Schedule, identity: str) -> bytes:
+    """Make a schedule; its conflict token. Raises ScheduleThere, RPCError."""
+    request = CreateScheduleRequest(
+        namespace=namespace,
+        schedule_id=schedule_id,
+        schedule=schedule,
+        identity=identity or IDENTITY,
+        request_id=str(uuid.uuid4()),
+    )
+    try:
+        return (await client.workflow_service.create_schedule(request, timeout=left())).conflict_token
+    except RPCError as error:
+        if error.status is not RPCStatusCode.ALREADY_EXISTS:
+            raise
+        raise ScheduleThere(f"There is a schedule {schedule_id} already.", detail=redact(error.message)) from error
 
 
 async def update(

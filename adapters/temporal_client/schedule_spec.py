@@ -87,6 +87,16 @@ def read(spec: ScheduleSpec) -> Spec:
     )  # fmt: skip
 
 
+def write(spec: ScheduleSpec, intervals: Iterable[Interval], crons: Iterable[str]) -> None:
+    """Add intervals and cron lines to the server's spec."""
+    for one in intervals:
+        added = spec.interval.add()
+        added.interval.FromTimedelta(timedelta(seconds=one.seconds))
+        if one.offset_seconds:
+            added.phase.FromTimedelta(timedelta(seconds=one.offset_seconds))
+    spec.cron_string.extend(line.strip() for line in crons)
+
+
 def _seconds(length_of: timedelta) -> float:
     return length_of.total_seconds()
 

@@ -12,7 +12,7 @@ from adapters.temporal_client.schedules import Ran, Schedule
 from operations import workflow_schedules as operations
 from operations.access import Permission, roles_with
 from operations.change import NotFound
-from pages.temporal_parts import common, schedule_forms
+from pages.temporal_parts import common, detail_actions, schedule_forms
 from pages.widgets import cached, listing, session, state, table
 from pages.widgets.template import View
 
@@ -34,6 +34,7 @@ def draw(view: View, schedule_id: str) -> None:
         st.rerun()
     st.markdown(f"#### {state.plain(schedule_id)}")
     schedule_forms.result()
+    detail_actions.result()
     _facts(view, schedule_id)
     if not view.may(Permission.WORKFLOWS_OPERATE):
         roles = ", ".join(role.replace("_", " ") for role in roles_with(Permission.WORKFLOWS_OPERATE))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import streamlit as st
 
-from adapters.temporal_client.schedule_spec import Interval, length
+from adapters.temporal_client.schedule_spec import Interval, Spec
 from adapters.temporal_client.schedules import OVERLAPS, Schedule
 from operations import change, workflow_schedule_edit
 from operations.change import FieldError, Invalid
-from operations.workflow_schedule_edit import LENGTHS, Edit, seconds_of
+from operations.workflow_schedule_edit import Edit
 from operations.workflow_schedules import NOTE_LETTERS
-from pages.temporal_parts import schedule_state
+from pages.temporal_parts import schedule_state, schedule_times
 from pages.temporal_parts.schedule_state import key, run
 from pages.widgets import forms, state
 from pages.widgets.template import View
@@ -69,35 +70,32 @@ def _differs(typed: str, shown: str) -> bool:
 
 
 def _times(seen: Schedule, errors: list[FieldError]) -> tuple[tuple[Interval, ...] | None, tuple[str, ...] | None]:
+    """New intervals and crons, both None where the times stay. One is typed; whether the others stay is asked."""
     how = st.segmented_control("Times", (KEEP, EVERY, CRON), default=KEEP, required=True, key=key("how"))
+    spec = seen.spec
+    if how == KEEP:
+        st.markdown(f":gray[{state.plain(spec.words)}]")
+        return None, None
     if how == EVERY:
-        first = seen.spec.intervals[0] if seen.spec.intervals else Interval(3600)
-        every_at, offset_at = st.columns(2)
-        with every_at:
-            every = st.text_input("Every", _short(first.seconds), key=key("every"), placeholder="6h", help=LENGTHS)
-        with offset_at:
-            offset = st.text_input(
-                "Shifted by", _short(first.offset_seconds) if first.offset_seconds else "", key=key("offset"),
-                placeholder="nothing", help="Counted from 1970 in UTC: 6h shifted by 30m runs at 00:30, 06:30, …",
-            )  # fmt: skip
-        seconds, shift = seconds_of(every), seconds_of(offset) if offset.strip() else 0.0
-        if seconds is None:
-            errors.append(FieldError("every", f"{every!r} is no length of time", LENGTHS))
-        if shift is None:
-            errors.append(FieldError("offset", f"{offset!r} is no length of time", LENGTHS))
-        return (Interval(seconds or 0.0, shift or 0.0),), None
-    if how == CRON:
-        text = st.text_area(
-            "Cron", "\n".join(seen.spec.crons), key=key("cron"), placeholder="0 3 * * 1-5", height=90,
-            help="One line each: minute, hour, day of the month, month, day of the week. "
-            f"In the zone {seen.spec.timezone or 'UTC'}.",
-        )  # fmt: skip
-        return None, tuple(line.strip() for line in text.splitlines() if line.strip())
-    st.markdown(f":gray[{state.plain(seen.spec.words)}]")
-    return None, None
+        typed: tuple[Interval, ...] = (
+            schedule_times.every(next(iter(spec.intervals), Interval(3600)), key(""), errors),
+        )
+        others = replace(spec, intervals=spec.intervals[1:])
+    else:
+        lines = schedule_times.crons(spec.crons, f"In the zone {spec.timezone or 'UTC'}.", key(""))
+        others = replace(spec, crons=(), sentences=())
+    kept = _others(others, len(spec.intervals) + len(spec.crons))
+    if how == EVERY:
+        return (typed + spec.intervals[1:], spec.crons) if kept else (typed, None)
+    return (spec.intervals if kept else None), lines
 
 
-def _short(seconds: float) -> str:
-    said = length(seconds)
-    count, _, unit = said.partition(" ")
-    return f"{count}{unit[:1]}"
+def _others(others: Spec, times: int) -> bool:
+    """Whether the times that are not typed anew stay. A schedule's only time is replaced unless somebody says no."""
+    if not others.intervals and not others.crons:
+        return False
+    words = state.plain(replace(others, excluded=0, jitter_seconds=0.0).words)
+    kept = st.checkbox(f"Keep its other times: {words}", value=times > 1, key=key("others"))
+    if not kept:
+        st.markdown(f":orange[:material/warning: Dropped on saving: {words}.]")
+    return kept

@@ -7,6 +7,7 @@ import streamlit as st
 from adapters.core import AdapterError
 from adapters.temporal_client.schedules import Schedule
 from operations import change, workflow_schedule_runs, workflow_schedules
+from operations.workflow_catalogue import OWN_SCHEDULES
 from operations.workflow_schedules import NOTE_LETTERS
 from pages.temporal_parts import common, schedule_backfill, schedule_edit, schedule_state
 from pages.temporal_parts.schedule_state import key, run
@@ -26,8 +27,15 @@ def result() -> None:
 def draw(view: View, schedule_id: str) -> None:
     """The choice of what to do, and its form."""
     made = schedule_state.opened()
-    choices = ("Pause or resume", "Run now", "Edit", "Run a past time", "Delete")
+    choices = ["Pause or resume", "Run now", "Edit", "Run a past time"]
+    if schedule_id not in OWN_SCHEDULES:
+        choices.append("Delete")
     what = st.segmented_control("Change it", choices, key=f"schedule_what_{schedule_id}_{made.generation}")
+    if schedule_id in OWN_SCHEDULES:
+        st.markdown(
+            ":small[:gray[It is the platform's own: every worker makes sure of it as it starts, so it is paused rather "
+            "than deleted.]]"
+        )
     if not what:
         made.what = ""
         return
@@ -95,6 +103,8 @@ def _triggered(done: workflow_schedule_runs.Triggered) -> str:
         return f"Started [{state.plain(done.workflow_id)}]({where})."
     if done.skipped:
         return "Nothing was started: one still runs, and the schedule skips a run then."
+    if not done.seen:
+        return "Asked for, not yet seen: Temporal did not tell in time what came of it. Look at its last runs."
     return "Asked for. The run starts as soon as its turn comes."
 
 

@@ -72,13 +72,14 @@ def key(name: str) -> str:
     return f"schedule_{name}_{made.schedule_id}_{made.generation}"
 
 
-def overlap(label: str, default: str, name: str) -> str:
+def overlap(label: str, default: str, name: str, prefix: str = "") -> str:
     """Choose an overlap policy; empty is the schedule's own, where ``default`` is."""
     words = {"": "As the schedule has it", "Skip": "Skip the new run", "BufferOne": "Let one run wait",
              "BufferAll": "Let all wait their turn", "CancelOther": "Cancel the one that runs",
              "TerminateOther": "Terminate the one that runs", "AllowAll": "Run side by side"}  # fmt: skip
     choices = [one for one in words if one or not default]
     chosen = st.selectbox(
-        label, choices, index=choices.index(default), key=key(name), format_func=lambda one: words.get(one, one)
-    )
+        label, choices, index=choices.index(default), key=f"{prefix}_{name}" if prefix else key(name),
+        format_func=lambda one: words.get(one, one),
+    )  # fmt: skip
     return chosen or default

@@ -10,7 +10,7 @@ from adapters.temporal_client.schedules import Ran, Schedule
 from operations import workflow_schedules as operations
 from operations.access import Permission
 from operations.workflow_schedules import PER_PAGE, Listed
-from pages.temporal_parts import common, schedule_detail, schedule_forms
+from pages.temporal_parts import common, detail_actions, schedule_detail, schedule_forms, schedule_new
 from pages.widgets import cached, session, state, table
 from pages.widgets.template import View
 
@@ -29,6 +29,8 @@ def draw(view: View) -> None:
         return
     st.markdown("#### Schedules")
     schedule_forms.result()
+    detail_actions.result()
+    schedule_new.button(view)
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left:
         words = st.text_input(

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -18,12 +19,17 @@ from temporalio.client import (
     ScheduleIntervalSpec,
     ScheduleSpec,
 )
+from temporalio.service import RPCError
 
-from operations import health, workflow_queues, workflow_schedules
+from adapters.temporal_client.schedule_spec import Interval
+from operations import health, workflow_queues, workflow_schedule_edit, workflow_schedules
 from operations.access import SYSTEM
+from operations.change import NotFound
 from operations.platform import Platform
+from operations.workflow_schedule_edit import Edit
 from tests.pages.driver import opened, signed_in, texts
 from tests.support import poll
+from workflows import worker
 
 pytestmark = pytest.mark.engines
 
@@ -44,7 +50,10 @@ def schedule(temporal_address: str) -> Iterator[str]:
 
     async def remove() -> None:
         client = await Client.connect(temporal_address)
-        await client.get_schedule_handle(name).delete()
+        with suppress(RPCError):  # a test removed it
+            await client.get_schedule_handle(name).delete()
+        async for run in client.list_workflows(f"TaskQueue='{name}' AND ExecutionStatus='Running'"):
+            await client.get_workflow_handle(run.id).terminate()
 
     asyncio.run(create())
     yield name
@@ -74,8 +83,23 @@ def press(app: AppTest, label: str) -> None:
     assert not app.exception
 
 
-def choose(app: AppTest, schedule: str, what: str) -> None:
-    app.session_state[f"schedule_what_{schedule}_0"] = what
+def inside(app: AppTest, opener: str, label: str = "") -> str:
+    """Press a button of an open dialog, or none; a browser runs the dialog alone, here it is opened again."""
+    for one in app.button:
+        if one.label in (opener, label):
+            one.click()
+    app.run()
+    assert not app.exception
+    return plain(app)
+
+
+def plain(app: AppTest) -> str:
+    """What the page says, without the escapes of Markdown."""
+    return texts(app).replace("\\", "")
+
+
+def choose(app: AppTest, schedule: str, what: str, generation: int = 0) -> None:
+    app.session_state[f"schedule_what_{schedule}_{generation}"] = what
     app.run()
     assert not app.exception
 
@@ -126,6 +150,123 @@ def test_an_edit_keeps_what_was_typed_through_refusal_and_conflict(platform: Pla
     press(app, "Save")
     now = workflow_schedules.one(platform, SYSTEM, schedule)
     assert (now.spec.words, now.note) == ("at 03:30 every day", "faster")
+
+
+def test_an_edit_says_what_else_there_is_and_keeps_it(platform: Platform, schedule: str) -> None:
+    sid = signed_in(platform, "infra_admin")
+    seen = workflow_schedules.one(platform, SYSTEM, schedule)
+    both = Edit((Interval(6 * 3600), Interval(86400, 600)), ("0 3 * * *",))
+    workflow_schedule_edit.save(platform, SYSTEM, schedule, both, seen=seen.version, reason="more")
+    app = until(lambda: opened("temporal", sid, {**SCHEDULES, "schedule": schedule}), "shifted by")
+    choose(app, schedule, "Edit")
+    app.session_state[f"schedule_how_{schedule}_0"] = "Every"
+    app.run()
+    box(app, "text_input", "Every").set_value("2h")
+    box(app, "text_input", "Reason").set_value("oftener")
+    kept = next(one for one in app.checkbox if one.label.startswith("Keep its other times"))
+    assert kept.value
+    assert "every day, shifted by 10 minutes; at 03:00 every day" in kept.label.replace("\\", "")
+    press(app, "Save")
+    words = "every 2 hours; every day, shifted by 10 minutes; at 03:00 every day"
+    assert workflow_schedules.one(platform, SYSTEM, schedule).spec.words == words
+    choose(app, schedule, "Edit", 1)
+    app.session_state[f"schedule_how_{schedule}_1"] = "Every"
+    app.run()
+    next(one for one in app.checkbox if one.label.startswith("Keep its other times")).uncheck()
+    app.run()
+    assert "Dropped on saving: every day, shifted by 10 minutes; at 03:00 every day." in plain(app)
+    box(app, "text_input", "Reason").set_value("only these")
+    press(app, "Save")
+    assert workflow_schedules.one(platform, SYSTEM, schedule).spec.words == "every 2 hours"
+
+
+def test_a_schedule_is_made_after_its_times_were_told(platform: Platform) -> None:
+    name = f"made-{os.getpid()}"
+    viewer = until(lambda: opened("temporal", signed_in(platform, "ai_viewer"), SCHEDULES), "Schedules")
+    assert "New schedule" not in {one.label for one in viewer.button}
+    app = until(lambda: opened("temporal", signed_in(platform, "infra_admin"), SCHEDULES), "Schedules")
+    inside(app, "New schedule")
+    box(app, "selectbox", "Type").select("usage-sync")
+    inside(app, "New schedule")
+    said = inside(app, "New schedule", "Create schedule")
+    assert "is no length of time" in said
+    assert "told here once these are right" in said
+    box(app, "text_input", "Id").set_value(name)
+    box(app, "text_input", "Every").set_value("6h")
+    said = inside(app, "New schedule")
+    assert "Starts **usage-sync** on the task queue pilothouse, **every 6 hours**" in said
+    assert "Next at" in said
+    box(app, "checkbox", "Begin paused").check()
+    assert "told here once these are right: note" in inside(app, "New schedule")
+    box(app, "text_input", "Note").set_value("from January")
+    box(app, "text_input", "Reason").set_value("asked for")
+    assert "Nothing is started until somebody resumes it" in inside(app, "New schedule")
+    said = inside(app, "New schedule", "Create schedule")
+    made = workflow_schedules.one(platform, SYSTEM, name)
+    try:
+        assert (made.spec.words, made.paused, made.note) == ("every 6 hours", True, "from January")
+        assert f"{name} was made" in said
+    finally:
+        workflow_schedules.delete(platform, SYSTEM, name, typed=name, seen=None, reason="test ended")
+
+
+def test_a_run_is_started_now_and_the_schedule_removed_once_named(platform: Platform, schedule: str) -> None:
+    app = until(
+        lambda: opened("temporal", signed_in(platform, "infra_admin"), {**SCHEDULES, "schedule": schedule}), "Next runs"
+    )
+    choose(app, schedule, "Run now")
+    press(app, "Run now")
+    assert "Say why" in texts(app)
+    box(app, "text_input", "Reason").set_value("to see it")
+    press(app, "Run now")
+    assert f"Started [{schedule}-run" in texts(app)
+    assert workflow_schedules.one(platform, SYSTEM, schedule).started == 1
+    choose(app, schedule, "Delete", 1)
+    box(app, "text_input", "Reason").set_value("not needed")
+    press(app, "Delete")
+    assert "is not the schedule's name" in texts(app)
+    box(app, "text_input", f"Type {schedule} to confirm").set_value(schedule)
+    press(app, "Delete")
+    assert "has been removed" in texts(app)
+    with pytest.raises(NotFound):
+        workflow_schedules.one(platform, SYSTEM, schedule)
+
+
+def test_our_own_schedule_is_not_offered_for_removal(platform: Platform, temporal_address: str) -> None:
+    planned = [one for one in worker.schedules() if one.id == "usage-sync"]
+
+    async def ensure() -> None:
+        await worker.ensure_schedules(await Client.connect(temporal_address), planned, "nobody-works-here")
+
+    asyncio.run(ensure())
+    sid = signed_in(platform, "infra_admin")
+    app = until(lambda: opened("temporal", sid, {**SCHEDULES, "schedule": "usage-sync"}), "Next runs")
+    assert "paused rather than deleted" in texts(app)
+    offered = next(one for one in app.get("button_group") if one.label == "Change it").options
+    assert [getattr(one, "content", one) for one in offered] == [
+        "Pause or resume",
+        "Run now",
+        "Edit",
+        "Run a past time",
+    ]
+
+
+def test_a_past_time_is_run_after_its_preview(platform: Platform, schedule: str) -> None:
+    app = until(
+        lambda: opened("temporal", signed_in(platform, "infra_admin"), {**SCHEDULES, "schedule": schedule}), "Next runs"
+    )
+    choose(app, schedule, "Run a past time")
+    assert not any(one.label.startswith("Start ") for one in app.button)
+    press(app, "Preview")
+    found = texts(app)
+    assert "**4** runs:" in found or "**5** runs:" in found
+    go = next(one.label for one in app.button if one.label.startswith("Start "))
+    press(app, go)
+    assert "Say why" in texts(app)
+    box(app, "text_input", "Reason").set_value("was down")
+    press(app, go)
+    assert "Asked for" in texts(app)
+    poll(lambda: workflow_schedules.one(platform, SYSTEM, schedule).started >= 1)
 
 
 def test_a_queue_is_limited_in_its_form(platform: Platform) -> None:

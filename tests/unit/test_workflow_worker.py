@@ -18,6 +18,7 @@ from operations.workflow_catalogue import (
     CLEAN_UP,
     CONSOLIDATION,
     MAINTENANCE,
+    OWN_SCHEDULES,
     RECONCILE,
     SLEEP_CYCLE,
     USAGE_SYNC,
@@ -55,6 +56,10 @@ def test_it_follows_when_temporal_is_configured_otherwise(monkeypatch: pytest.Mo
         await asyncio.wait_for(moved, 5)
 
     asyncio.run(run())
+
+
+def test_operations_know_the_schedules_that_come_back() -> None:
+    assert {planned.id for planned in worker.schedules()} == OWN_SCHEDULES
 
 
 def test_a_temporal_that_hangs_is_not_waited_for() -> None:
