@@ -57,7 +57,13 @@ class Invalid(Exception):
 
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = errors
-        super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))
+        super().__init__("; ".join(map(_said, errors)))
+
+
+def _said(error: FieldError) -> str:
+    """With what would be accepted: where only the text arrives, in a workflow's failure, it is all there is."""
+    allowed = f" (allowed: {error.allowed})" if error.allowed else ""
+    return f"{error.field}: {error.message}{allowed}"
 
 
 class Conflict(Exception):

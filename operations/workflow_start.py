@@ -16,7 +16,7 @@ from math import isfinite
 from typing import Any, get_type_hints
 
 from adapters.temporal_client import control
-from operations import change, tenant_lifecycle, workflow_settings
+from operations import change, tenant_lifecycle, workflow_inputs, workflow_settings
 from operations.access import Actor, require
 from operations.change import FieldError, Invalid
 from operations.platform import Platform
@@ -47,6 +47,8 @@ class Field:
     required: bool
     default: Any
     help: str = ""
+    choices: tuple[str, ...] = ()
+    """The values there are, where they are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,11 @@ def fields(kind: str) -> tuple[Field, ...]:
         default = one.default if one.default_factory is MISSING else one.default_factory()
         required = default is MISSING
         found.append(
-            Field(one.name, _KINDS[hints[one.name]], required, None if required else default, notes.get(one.name, ""))
-        )
+            Field(
+                one.name, _KINDS[hints[one.name]], required, None if required else default, notes.get(one.name, ""),
+                workflow_inputs.CHOICES.get((kind, one.name), ()),
+            )
+        )  # fmt: skip
     return tuple(found)
 
 
@@ -89,7 +94,9 @@ def made(kind: str, given: Mapping[str, Any]) -> Any:
             errors.append(FieldError(name, str(error), field.kind))
     if errors:
         raise Invalid(errors)
-    return CATALOGUE[kind].input(**values)
+    whole = CATALOGUE[kind].input(**values)
+    workflow_inputs.check(kind, whole)
+    return whole
 
 
 def start(

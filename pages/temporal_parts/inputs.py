@@ -55,6 +55,9 @@ def _widget(key: str, field: Field) -> Any:
     """The control that suits a field; what it gives is checked again by the operation."""
     label = state.words(field.name) + (" *" if field.required else "")
     tip = field.help or None
+    if field.choices:
+        at = field.choices.index(field.default) if field.default in field.choices else None
+        return st.selectbox(label, field.choices, index=at, key=key, help=tip)
     match field.kind:
         case "whole number":
             return st.number_input(

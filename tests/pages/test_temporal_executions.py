@@ -154,7 +154,9 @@ def test_the_form_is_made_from_what_a_type_takes(platform: Platform) -> None:
     assert not app.exception
     assert "Brings SomaBrain into a sleep mode" in texts(app)
     assert {box.label for box in app.number_input} == {"Ttl seconds", "Concurrency"}
-    assert next(box for box in app.text_input if box.label == "Target").help == "active, light, deep or freeze."
+    target = next(box for box in app.selectbox if box.label == "Target")
+    assert target.help == "active, light, deep or freeze."
+    assert (target.options, target.value) == (["active", "light", "deep", "freeze"], "light")
     batch = next(button for button in app.button if button.key == "ex_batch")
     assert not batch.disabled
 
