@@ -50,7 +50,9 @@ def workflows(
     """Those that failed most first. `running` holds the `pending`: open executions that no worker has begun, or that
     wait for one of their type's places. `failure_rate_percent` is failed and timed out of those that completed, failed
     or timed out; durations are of the latest of these, at most 500. A failure's `message` is null without the
-    permission to read payloads. Shared with the page and refreshed while somebody asks; `read_at` says when.
+    permission to read payloads. `late` are types whose numbers are older than `read_at`, `unknown` says how many could
+    not be counted at all so far: the server was too slow. Shared with the page and refreshed while somebody asks;
+    `read_at` says when.
     """
     rows, read_at, counted = workflow_types.listing(platform, actor, hours)
     return {
@@ -60,4 +62,6 @@ def workflows(
         "more": counted.more,
         "without_executions": counted.idle,
         "pending_complete": counted.places_known,
+        "late": sorted(counted.late),
+        "unknown": counted.unknown,
     }

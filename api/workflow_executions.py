@@ -81,7 +81,10 @@ def listing(
     attribute: Annotated[str, Query(max_length=400, description="A search attribute: TenantId=acme")] = "",
     page: Annotated[str, Query(max_length=2000, description="`next` of the page before")] = "",
 ) -> dict[str, Any]:
-    """Running ones first, then those that ended last. 50 a page: `next` is empty on the last, `total` counts all."""
+    """Running ones first, then those that ended last. 50 a page: `next` is empty on the last, `total` counts all.
+
+    `complete` is false where more runs wait for a place of their type than can be listed as Pending: name a type then.
+    """
     require(actor, Permission.INFRA_VIEW)
     given = {"type": type, "status": status, "id": id, "hours": hours, "attribute": attribute}
     filters = workflow_executions.filters_of(given)
@@ -90,6 +93,7 @@ def listing(
         "items": [_row(one) for one in found.rows],
         "total": workflow_executions.count(platform, actor, filters),
         "next": workflow_executions.token_text(found.next_token),
+        "complete": not workflow_executions.cut(platform, filters),
     }
 
 

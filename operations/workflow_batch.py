@@ -19,7 +19,7 @@ from operations.workflow_audit import recorded
 from operations.workflow_catalogue import CATALOGUE
 from operations.workflow_control import NAME_LETTERS, SIGNALS, arguments, in_temporal
 from operations.workflow_detail import starts_with
-from operations.workflow_executions import adapter_of, count, query_for
+from operations.workflow_executions import adapter_of, count, cut, query_for
 from operations.workflow_filters import PENDING, Filters
 
 __all__ = ["ACTIONS", "Batch", "Preview", "preview", "progress", "start"]
@@ -46,6 +46,8 @@ class Preview:
     all: tuple[tuple[str, str], ...]
     """Id and run id of every one; empty where there are more than a thousand."""
     at: datetime
+    cut: bool = False
+    """Whether more wait for a place than were named, and are not touched."""
 
     @property
     def name(self) -> str:
@@ -76,7 +78,7 @@ def preview(platform: Platform, actor: Actor, filters: Filters, action: str) -> 
     # Visibility lags behind: what was listed is what is done.
     return Preview(
         action, fixed, query, len(rows) if complete else total, rows[:SHOWN],
-        tuple((one.id, one.run_id) for one in rows) if complete else (), at,
+        tuple((one.id, one.run_id) for one in rows) if complete else (), at, cut(platform, fixed),
     )  # fmt: skip
 
 

@@ -21,14 +21,15 @@ from operations.platform import Platform
 from operations.workflow_filters import FILTERED, PENDING, STATUSES, Filters, filters_of, query_of
 
 __all__ = [
-    "FILTERED", "STATUSES", "Execution", "Filters", "Page", "adapter_of", "count", "filters_of", "page", "query_for",
-    "query_of", "token_of", "token_text",
+    "FILTERED", "STATUSES", "Execution", "Filters", "Page", "adapter_of", "count", "cut", "filters_of", "page",
+    "query_for", "query_of", "token_of", "token_text",
 ]  # fmt: skip
 
 T = TypeVar("T")
 TOKEN_LETTERS = 2000
 NO_PAGE = FieldError("page", "is not a page of this list", "start again from the first page")
 PLACES_MOST = 500
+"""Runs that a query names one by one."""
 
 
 def adapter_of(platform: Platform) -> Temporal:
@@ -58,19 +59,35 @@ def query_for(platform: Platform, filters: Filters) -> str:
 
     Raises Invalid, StoreUnavailable.
     """
-    places: Sequence[tuple[str, str]] = ()
-    if filters.status == PENDING:
-        found = platform.readings.get("temporal:places", lambda: _waiting(platform), 5.0, 1.0)
-        if found.value is None and found.error is not None:
-            raise found.error
-        places = found.value or ()
+    places = _waiting(platform, filters)[:PLACES_MOST]
     return query_of(filters, kinds(platform) if filters.attribute else None, places=places)
 
 
-def _waiting(platform: Platform) -> list[tuple[str, str]]:
+def cut(platform: Platform, filters: Filters) -> bool:
+    """Whether more runs wait for a place than a query can name: the rest is not among the pending it finds.
+
+    Raises StoreUnavailable.
+    """
+    return len(_waiting(platform, filters)) > PLACES_MOST
+
+
+def _waiting(platform: Platform, filters: Filters) -> Sequence[tuple[str, str]]:
+    """The runs of the type, or of all, that wait for a place, those that wait longest first; one more than is used."""
+    if filters.status != PENDING:
+        return ()
     asked = select(WorkflowSlot.workflow_id, WorkflowSlot.run_id).where(WorkflowSlot.state == "waiting")
-    with platform.database.session() as session:
-        return [(row.workflow_id, row.run_id) for row in session.execute(asked.limit(PLACES_MOST))]
+    if filters.type:
+        asked = asked.where(WorkflowSlot.type == change.clean(filters.type))
+
+    def fetch() -> list[tuple[str, str]]:
+        with platform.database.session() as session:
+            rows = session.execute(asked.order_by(WorkflowSlot.asked_at).limit(PLACES_MOST + 1))
+            return [(row.workflow_id, row.run_id) for row in rows]
+
+    found = platform.readings.get(f"temporal:places:{filters.type}", fetch, 5.0, 1.0)
+    if found.value is None and found.error is not None:
+        raise found.error
+    return found.value or ()
 
 
 def kinds(platform: Platform) -> dict[str, int] | None:

@@ -100,6 +100,8 @@ def _preview(seen: Preview) -> None:
             ),
             quiet=(0,),
         )  # fmt: skip
+    if seen.cut:
+        st.markdown(f":small[:orange[{common.CUT}]]")
     more = seen.total - len(seen.rows)
     if more > 0:
         st.caption(f"The newest {len(seen.rows)}; {more:,} more.")

@@ -8,11 +8,16 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from operations.workflow_executions import PLACES_MOST
 from pages.widgets import state
 
 FACE = "face_temporal"
 SPANS: dict[str, int | None] = {"1 h": 1, "24 h": 24, "7 d": 168, "All kept": None}
-STATUSES = ("Running", "Completed", "Failed", "Canceled", "Terminated", "TimedOut", "ContinuedAsNew")
+CUT = (
+    f"More than {PLACES_MOST:,} runs wait for a place of their type: those that wait longest are here, with all that "
+    "no worker has begun. A type chosen narrows it."
+)
+"""Said where not all pending executions are found."""
 _WORDS = {"TimedOut": "Timed out", "ContinuedAsNew": "Continued as new"}
 
 

@@ -119,9 +119,11 @@ def _span() -> None:
 @st.fragment(run_every=LIVE_SECONDS)
 def _list(view: View, filters: Filters) -> None:
     token = common.parameter("page")
+    short = False
     try:
         executions.query_for(view.platform, filters)
         executions.token_of(token)
+        short = executions.cut(view.platform, filters)
     except Invalid as error:
         wrong(error.errors)
         return
@@ -139,6 +141,8 @@ def _list(view: View, filters: Filters) -> None:
     known = "–" if total.value is None else f"{total.value:,}"
     tenants = any(TENANT in one.attributes for one in rows.rows)
     st.markdown(f":small[:gray[{known} match. Running ones first, then those that ended last.]]")
+    if short:
+        st.markdown(f":small[:orange[{common.CUT}]]")
     with st.container(key="ex_list"):
         table.draw(
             (*HEADS, "Tenant") if tenants else HEADS,

@@ -24,7 +24,7 @@ STARTED = "Counted are executions started within the chosen time that the namesp
 ENDED = "runs that completed, failed or ran out of time; who was canceled or terminated says nothing about the workflow"
 COLUMNS = (
     ("Type", "", "The workflow's type. Types of the platform's own worker are shown even where nothing ran."),
-    ("Count", "n", STARTED),
+    ("Count", "n", f"{STARTED} Running and all that have ended, by how."),
     ("Running", "n", "Open executions, the pending among them."),
     (
         "Pending",
@@ -37,6 +37,7 @@ COLUMNS = (
     ("Completed", "n", "Ended as meant."),
     ("Canceled", "n", "Asked to stop, by a person or a program, and did."),
     ("Terminated", "n", "Ended at once from outside, by a person or a program."),
+    ("Continued", "n", "Ended by going on as a new run, which counts as one of its own."),
     ("Failing", "n", f"Failed and timed out, of the {ENDED}."),
     ("p50", "n", f"Half of the runs took at most this long, from start to end: of the latest {ENDED}, at most 500."),
     ("p95", "n", "95 % of the same runs took at most this long."),
@@ -180,6 +181,7 @@ def _row(row: Row, hours: int | None, payloads: bool, *, foot: bool = False) -> 
         + number(one.total) + number(one.running, "Running") + number(row.pending, "Pending")
         + number(one.failed, "Failed", "bad") + number(one.timed_out, "TimedOut", "bad")
         + number(one.completed, "Completed") + number(one.canceled, "Canceled") + number(one.terminated, "Terminated")
+        + number(one.continued, "ContinuedAsNew")
         + f"<td class='n{' bad' if failing else ' zero' if not rate else ''}'>{share}</td>"
         + seconds(took.p50 if took else None) + seconds(took.p95 if took else None)
         + f"<td class='why'>{'' if foot else _last(row, payloads)}</td></tr>"

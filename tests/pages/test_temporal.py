@@ -99,6 +99,8 @@ def test_programs_read_the_same(platform: Platform, kind: str) -> None:
         assert one["last_failure"]["message"] == "card 4711 was refused"  # type: ignore[index]
         assert asked("analyst")["last_failure"]["message"] is None  # type: ignore[index]
         headers = {"Authorization": f"Bearer {apitokens.create(platform, SYSTEM, 'x', frozenset({'analyst'}))}"}
+        whole = client.get("/infrastructure/temporal/workflows", headers=headers).json()
+        assert (whole["late"], whole["unknown"], whole["pending_complete"]) == ([], 0, True)
         assert client.get("/infrastructure/temporal/workflows?hours=5", headers=headers).status_code == 422
 
 
@@ -107,6 +109,7 @@ def test_programs_read_the_same(platform: Platform, kind: str) -> None:
     [
         ("refuse", "No connection to Temporal"),
         ("hang", "Temporal did not answer in time"),
+        ("drip", "Temporal did not answer in time"),
         ("401", "Temporal refused the console's credentials"),
     ],
 )
