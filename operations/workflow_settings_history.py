@@ -58,12 +58,22 @@ def history(
         ]  # fmt: skip
 
 
-def revert(
-    platform: Platform, actor: Actor, entry: int, *, seen: int | None = None, request_id: str | None = None
-) -> Saved:
-    """Bring a type back to what it was before a change; itself a new change.
+@dataclass(frozen=True, slots=True)
+class Reverting:
+    """What taking a change back would do: a type's own values now and then, None where it has nothing of its own."""
 
-    Raises access.Forbidden, NotFound, Invalid (it is so already), Conflict, StoreUnavailable.
+    change: int
+    type: str
+    now: dict[str, Any] | None
+    then: dict[str, Any] | None
+    version: int
+    """Of what is there now; 0 where there is nothing."""
+
+
+def reverting(platform: Platform, actor: Actor, entry: int) -> Reverting:
+    """What :func:`revert` would do now.
+
+    Raises access.Forbidden, NotFound, Invalid (it is so already), StoreUnavailable.
     """
     access.require(actor, Permission.WORKFLOWS_CONFIGURE)
     with platform.database.session() as session:
@@ -72,11 +82,23 @@ def revert(
             raise NotFound(f"There is no change {entry} of workflow settings.")
         type_, before = row.subject.removeprefix(SUBJECT), row.before
         present = session.get(WorkflowSettings, type_)
-    values = None if before is None else {name: before.get(name) for name in FIELDS}
-    if (present is None and values is None) or (
-        present is not None and values == {name: getattr(present, name) for name in FIELDS}
-    ):
+        now = None if present is None else {name: getattr(present, name) for name in FIELDS}
+        version = 0 if present is None else present.version
+    then = None if before is None else {name: before.get(name) for name in FIELDS}
+    if now == then:
         raise Invalid([FieldError("entry", f"{type_} is already as it was before change {entry}")])
+    return Reverting(entry, type_, now, then, version)
+
+
+def revert(
+    platform: Platform, actor: Actor, entry: int, *, seen: int | None = None, request_id: str | None = None
+) -> Saved:
+    """Bring a type back to what it was before a change; itself a new change. ``seen`` is the version looked at.
+
+    Raises access.Forbidden, NotFound, Invalid (it is so already), Conflict, StoreUnavailable.
+    """
+    found = reverting(platform, actor, entry)
+    type_, values = found.type, found.then
     return save(
         platform, actor, [Edit(type_, values, seen)], reason=f"Reverted change {entry}",
         action="workflow_settings.revert", request_id=request_id,

@@ -6,6 +6,7 @@ import streamlit as st
 
 from adapters.core import AdapterError
 from operations import workflow_batch
+from operations.access import Forbidden
 from operations.change import Invalid
 from operations.workflow_batch import Preview
 from operations.workflow_filters import Filters
@@ -74,9 +75,10 @@ def _seen(filters: Filters, action: str) -> Preview | None:
     try:
         found = workflow_batch.preview(session.platform(), session.actor(), filters, action)
     except Invalid as error:
-        for field in error.errors:
-            allowed = f" Allowed: {state.plain(field.allowed)}." if field.allowed else ""
-            st.error(f"**{state.plain(field.field)}** {state.plain(field.message)}.{allowed}", icon=":material/error:")
+        common.wrong(error.errors)
+        return None
+    except Forbidden as error:
+        st.error(state.plain(str(error)), icon=":material/lock:")
         return None
     except AdapterError as error:
         st.error(f"{state.plain(error.sentence)} {state.plain(error.advice)}", icon=":material/error:")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlencode
 
 import streamlit as st
 
+from operations.change import FieldError
 from operations.workflow_executions import PLACES_MOST
 from pages.widgets import state
 
@@ -55,6 +57,16 @@ def anchor(address: str, words: object, tip: str = "") -> str:
     """A link within the console as HTML, opened in the same tab."""
     title = f' title="{state.text(tip)}"' if tip else ""
     return f'<a href="{state.text(address)}" target="_self"{title}>{state.text(words)}</a>'
+
+
+def wrong(errors: Sequence[FieldError]) -> None:
+    """Name every bad field with what is allowed."""
+    lines = [
+        f"- **{state.plain(one.field)}**: {state.plain(one.message.removesuffix('.'))}."
+        + (f" Allowed: {state.plain(one.allowed)}." if one.allowed else "")
+        for one in errors
+    ]
+    st.error("\n".join(lines), icon=":material/error:")
 
 
 def length(seconds: float) -> str:

@@ -7,7 +7,7 @@ import streamlit as st
 from adapters.core import AdapterError
 from operations import workflow_executions as executions
 from operations.access import Permission
-from operations.change import FieldError, Invalid, StoreUnavailable
+from operations.change import Invalid, StoreUnavailable
 from operations.workflow_catalogue import CATALOGUE
 from operations.workflow_executions import Execution, Filters
 from pages.temporal_parts import batch, common, detail, detail_actions, start
@@ -64,18 +64,8 @@ def _filters() -> Filters | None:
     try:
         return executions.filters_of({name: common.parameter(name) for name in FILTERS})
     except Invalid as error:
-        wrong(error.errors)
+        common.wrong(error.errors)
         return None
-
-
-def wrong(errors: list[FieldError]) -> None:
-    """Name every bad field with what is allowed."""
-    lines = [
-        f"- **{state.plain(one.field)}**: {state.plain(one.message)}."
-        + (f" Allowed: {state.plain(one.allowed)}." if one.allowed else "")
-        for one in errors
-    ]
-    st.error("\n".join(lines), icon=":material/error:")
 
 
 def _changed(name: str) -> None:
@@ -125,7 +115,7 @@ def _list(view: View, filters: Filters) -> None:
         executions.token_of(token)
         short = executions.cut(view.platform, filters)
     except Invalid as error:
-        wrong(error.errors)
+        common.wrong(error.errors)
         return
     except StoreUnavailable:
         pass  # who waits for a place is not known: the reading below says so, above what it knew

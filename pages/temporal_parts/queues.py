@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from adapters.temporal_client.queues import Half, Queue
 from operations import change, workflow_queues
 from operations.access import Permission, roles_with
 from operations.workflow_queues import FIND_EVERY, Found, Listed
-from pages.temporal_parts import common
+from pages.temporal_parts import common, detail_actions
 from pages.widgets import cached, forms, session, state, table
 from pages.widgets.template import View
 
@@ -175,6 +176,9 @@ def _limit(view: View) -> None:
     if name and name != made.name:
         try:
             held = workflow_queues.one(view.platform, view.actor, name).activity.limit
+        except change.Invalid as error:
+            common.wrong(error.errors)
+            return
         except AdapterError as error:
             st.error(f"{state.plain(error.sentence)} {state.plain(error.advice)}", icon=":material/error:")
             return
@@ -187,9 +191,22 @@ def _limit(view: View) -> None:
         )  # fmt: skip
     with right:
         reason = forms.reason_field(f"queue_reason_{g}")
-    if not st.button("Save limit", key=f"queue_save_{g}", type="primary", icon=":material/speed:", disabled=not name):
+    certain = _certain(str(name), typed or "", f"queue_typed_{g}") if name else None
+    pressed = st.button("Save limit", key=f"queue_save_{g}", type="primary", icon=":material/speed:", disabled=not name)
+    if not pressed or (certain is not None and not certain()):
         return
     _save(view, str(name), typed or "", reason)
+
+
+def _certain(name: str, typed: str, key: str) -> Callable[[], bool] | None:
+    """Have the queue's name typed where the limit lets nothing through."""
+    try:
+        if workflow_queues.rate_of(typed) != 0:
+            return None
+    except change.Invalid:
+        return None  # said when it is saved
+    st.markdown(f":orange[:material/warning: No activity on {state.plain(name)} begins until the limit is raised.]")
+    return detail_actions.confirmed(name, key)
 
 
 def _save(view: View, name: str, typed: str, reason: str) -> None:

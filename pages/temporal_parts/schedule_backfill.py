@@ -11,7 +11,7 @@ from adapters.temporal_client.schedules import Schedule
 from operations import change, workflow_schedule_runs
 from operations.change import Invalid
 from operations.workflow_schedule_runs import BACKFILL_MOST
-from pages.temporal_parts import schedule_state
+from pages.temporal_parts import common, schedule_state
 from pages.temporal_parts.schedule_state import key, run
 from pages.widgets import forms, state
 from pages.widgets.template import View
@@ -38,9 +38,7 @@ def draw(view: View, seen: Schedule) -> None:
         try:
             made.preview, made.span = workflow_schedule_runs.preview(view.platform, view.actor, seen.id, *span), span
         except Invalid as error:
-            for one in error.errors:
-                words = f"**{state.plain(one.field)}**: {state.plain(one.message)} Allowed: {state.plain(one.allowed)}."
-                st.error(words, icon=":material/error:")
+            common.wrong(error.errors)
         except (AdapterError, change.NotFound) as error:
             st.error(state.plain(getattr(error, "sentence", str(error))), icon=":material/error:")
     if made.preview is None or made.span is None or made.span != span:
@@ -49,15 +47,17 @@ def draw(view: View, seen: Schedule) -> None:
     named = ", ".join(state.moment(at) for at in found.first)
     last = f" … {state.moment(found.last)}" if found.count > len(found.first) else ""
     st.markdown(f"**{found.count:,}** run{'s' * (found.count != 1)}: {named}{last}")
+    typed = schedule_state.confirmed(seen, overlap, "backfill_typed")
     reason = forms.reason_field(key("backfill_reason"))
-    if st.button(f"Start {found.count:,} run{'s' * (found.count != 1)}", key=key("backfill"), type="primary",
-                 icon=":material/history:"):  # fmt: skip
-        start_at, end_at = made.span
-        done = f"Asked for {found.count:,} run{'s' * (found.count != 1)}."
-        if run(
-            lambda: workflow_schedule_runs.backfill(
-                view.platform, view.actor, seen.id, start_at, end_at, reason=reason, overlap=overlap
-            ),
-            done,
-        ):
-            st.rerun()
+    many = f"{found.count:,} run{'s' * (found.count != 1)}"
+    pressed = st.button(f"Start {many}", key=key("backfill"), type="primary", icon=":material/history:")
+    if not pressed or not typed():
+        return
+    start_at, end_at = made.span
+    if run(
+        lambda: workflow_schedule_runs.backfill(
+            view.platform, view.actor, seen.id, start_at, end_at, reason=reason, overlap=overlap
+        ),
+        f"Asked for {many}.",
+    ):
+        st.rerun()

@@ -42,8 +42,9 @@ def draw(view: View, seen: Schedule) -> None:
         st.markdown(":gray[:material/lock: The input stays as it is: changing it needs the permission to see it.]")
     else:
         st.markdown(":gray[The input is not plain JSON and stays as it is.]")
+    certain = schedule_state.confirmed(seen, overlap if overlap != seen.overlap else "", "edit_typed")
     reason = forms.reason_field(key("edit_reason"))
-    if not st.button("Save", key=key("save"), type="primary", icon=":material/save:"):
+    if not st.button("Save", key=key("save"), type="primary", icon=":material/save:") or not certain():
         return
     edit = Edit(
         intervals, crons, overlap if overlap != seen.overlap else None, note if note != seen.note else None, given

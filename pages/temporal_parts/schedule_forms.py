@@ -82,8 +82,10 @@ def _trigger(view: View, seen: Schedule) -> None:
         " It is paused: this run starts all the same." if seen.paused else ""
     ))  # fmt: skip
     overlap = schedule_state.overlap("If one still runs", "", "trigger_overlap")
+    typed = schedule_state.confirmed(seen, overlap or seen.overlap, "trigger_typed")
     reason = forms.reason_field(key("trigger_reason"))
-    if not st.button("Run now", key=key("trigger"), type="primary", icon=":material/play_arrow:"):
+    pressed = st.button("Run now", key=key("trigger"), type="primary", icon=":material/play_arrow:")
+    if not pressed or not typed():
         return
     told: list[workflow_schedule_runs.Triggered] = []
 

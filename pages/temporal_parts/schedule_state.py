@@ -13,6 +13,7 @@ from adapters.core import AdapterError
 from adapters.temporal_client.schedules import Schedule
 from operations import change
 from operations.workflow_schedule_runs import Preview
+from pages.temporal_parts import detail_actions
 from pages.widgets import forms, state
 
 _STATE = "_schedule_forms"
@@ -64,6 +65,15 @@ def run(operation: Callable[[], Any], done: str) -> bool:
     made.generation += 1
     made.what = ""
     return True
+
+
+def confirmed(seen: Schedule, policy: str, name: str) -> Callable[[], bool]:
+    """Have the schedule's id typed where the overlap policy ends what runs; what is returned says whether it was."""
+    verb = {"CancelOther": "cancels", "TerminateOther": "terminates"}.get(policy)
+    if verb is None:
+        return lambda: True
+    st.markdown(f":orange[:material/warning: It {verb} a run of this schedule that still runs.]")
+    return detail_actions.confirmed(seen.id, key(name))
 
 
 def key(name: str) -> str:

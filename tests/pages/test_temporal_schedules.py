@@ -22,11 +22,12 @@ from temporalio.client import (
 from temporalio.service import RPCError
 
 from adapters.temporal_client.schedule_spec import Interval
-from operations import health, workflow_queues, workflow_schedule_edit, workflow_schedules
+from operations import health, workflow_queues, workflow_schedule_edit, workflow_schedule_new, workflow_schedules
 from operations.access import SYSTEM
 from operations.change import NotFound
 from operations.platform import Platform
 from operations.workflow_schedule_edit import Edit
+from operations.workflow_schedule_new import New
 from tests.pages.driver import opened, signed_in, texts
 from tests.support import poll
 from workflows import worker
@@ -284,12 +285,58 @@ def test_a_queue_is_limited_in_its_form(platform: Platform) -> None:
     assert box(app, "text_input", "Requests per second").value == "many"
     box(app, "text_input", "Requests per second").set_value("0")
     press(app, "Save limit")
+    assert "What was typed is not pilothouse." in texts(app)
+    assert workflow_queues.one(platform, SYSTEM, "pilothouse").activity.limit.rate is None
+    box(app, "text_input", "Type pilothouse to confirm").set_value("pilothouse")
+    press(app, "Save limit")
     try:
         held = workflow_queues.one(platform, SYSTEM, "pilothouse").activity.limit
         assert (held.rate, held.reason) == (0.0, "be gentle")
         assert "blocked" in texts(until(lambda: opened("temporal", sid, LIMITS), "be gentle"))
     finally:
         workflow_queues.set_limit(platform, SYSTEM, "pilothouse", None, seen=None, reason="test ended")
+
+
+def test_a_queue_whose_name_is_too_long_is_a_sentence(platform: Platform, temporal_address: str) -> None:
+    name = f"long-{os.getpid()}-{'x' * 200}"
+    new = New(f"long-{os.getpid()}", "Nobody", "", name, (Interval(86400),), paused=True, note="for its queue")
+    workflow_schedule_new.create(platform, SYSTEM, new, reason="a test begins")
+    try:
+        sid = signed_in(platform, "infra_admin")
+        app = until(lambda: opened("temporal", sid, LIMITS), name)
+        box(app, "selectbox", "Task queue").select(name)
+        app.run()
+        assert not app.exception
+        assert "is no name of a task queue. Allowed: 1 to 200 letters" in plain(app)
+    finally:
+        workflow_schedules.delete(platform, SYSTEM, new.id, typed=new.id, seen=None, reason="test ended")
+
+
+def test_what_ends_a_run_has_the_name_typed(platform: Platform, schedule: str) -> None:
+    app = until(
+        lambda: opened("temporal", signed_in(platform, "infra_admin"), {**SCHEDULES, "schedule": schedule}), "Next runs"
+    )
+    for what, button, overlap, done in (
+        ("Run now", "Run now", "TerminateOther", "Started ["),
+        ("Edit", "Save", "CancelOther", "Saved."),
+        ("Run a past time", "Start ", "TerminateOther", "Asked for"),
+    ):
+        choose(app, schedule, what, app.session_state["_schedule_forms"].generation)
+        box(app, "selectbox", "If one still runs").select(overlap)
+        app.run()
+        if what == "Run a past time":
+            press(app, "Preview")
+        label = next(one.label for one in app.button if one.label.startswith(button) and one.label != "Run a past time")
+        box(app, "text_input", "Reason").set_value("make room")
+        assert "of this schedule that still runs" in texts(app)
+        press(app, label)
+        assert "What was typed is not" in texts(app), what
+        box(app, "text_input", f"Type {schedule} to confirm").set_value(schedule)
+        press(app, label)
+        assert done in texts(app), what
+    assert workflow_schedules.one(platform, SYSTEM, schedule).overlap == "CancelOther"
+    choose(app, schedule, "Edit", app.session_state["_schedule_forms"].generation)
+    assert not any("to confirm" in one.label for one in app.text_input), "it is so already"
 
 
 def test_workers_are_listed_or_it_is_said_that_there_are_none(platform: Platform) -> None:

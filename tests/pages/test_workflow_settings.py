@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from temporalio.client import Client, WorkflowFailureError
 
-from operations import workflow_settings
+from operations import workflow_settings, workflow_settings_history
 from operations.access import SYSTEM
 from operations.platform import Platform
 from operations.workflow_settings import Edit
@@ -57,8 +57,24 @@ def test_a_change_is_reviewed_saved_and_taken_back(platform: Platform) -> None:
     now = workflow_settings.effective(platform, "usage-sync")
     assert (now.retry_attempts, now.max_concurrent) == (5, 40)
     assert "it fails often" in texts(app)
-    press(app, "Revert")
+    attempts = next(one for one in workflow_settings_history.history(platform, SYSTEM) if one.type == "usage-sync")
+    app.button(key=f"ws_revert_{attempts.id}").click().run()
+    assert "attempts <del>5</del> → <b>inherits</b>, nothing of its own any more" in texts(app)
+    assert workflow_settings.effective(platform, "usage-sync").retry_attempts == 5, "it was only looked at"
+    workflow_settings.save(platform, SYSTEM, [Edit("usage-sync", {"retry_attempts": 9})], reason="newer")
+    press(app, "Take it back")  # the page first shows what is newer
+    assert workflow_settings.effective(platform, "usage-sync").retry_attempts == 9
+    press(app, "Take it back")
     assert not app.exception
+    assert "Somebody changed this" in texts(app)
+    assert workflow_settings.effective(platform, "usage-sync").retry_attempts == 9
+    app.run()
+    assert "attempts <del>9</del> → <b>inherits</b>" in texts(app)
+    press(app, "Take it back")
+    assert f"Change {attempts.id} taken back" in texts(app)
+    assert workflow_settings.effective(platform, "usage-sync").retry_attempts == 3
+    app.button(key=f"ws_revert_{attempts.id}").click().run()
+    assert "is already as it was before" in texts(app)
 
 
 def test_the_grid_says_in_words_what_a_run_gets(platform: Platform) -> None:
