@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.core.deadline import remaining
 from adapters.core.errors import TimedOut
+from adapters.core.redact import redact
 from adapters.temporal_client.executions import Unsearchable, moment, quoted
 
 AT_ONCE = 8
@@ -22,6 +24,8 @@ TYPES_MOST = 200
 FIRST_LOOK = 500
 REMEMBERED = 1000
 SPARE_SECONDS = 1.0
+DISCOVER_SECONDS = 4.0
+"""For finding types, so that time is left to count them: what is not found comes the next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +91,29 @@ async def discover(client: Client, namespace: str, known: Sequence[str] = (), mo
     """Types of the executions the namespace keeps, beginning with those ``known``; at most ``most``.
 
     The server cannot list types: the newest executions tell most of them, and one question after the other
-    for an execution of none of the types so far tells the rest. Raises RPCError.
+    for an execution of none of the types so far tells the rest. Where the server is too slow for that, what was found
+    is returned with ``more``, to go on from the next time. Raises RPCError, and TimedOut where nothing is known.
     """
     found: dict[str, None] = dict.fromkeys(known)
     odd = False  # a name that cannot be left out of a query hides the types behind it
-    for name in [] if found else await _types(client, namespace, "", FIRST_LOOK):
-        found[name] = None
-    while len(found) < most:
-        usable = _searchable(found)
-        query = f"WorkflowType NOT IN ({', '.join(usable)})" if usable else ""
-        new = [name for name in await _types(client, namespace, query, 1) if name not in found]
-        if not new:
-            odd = len(usable) < len(found)
-            break
-        found[new[0]] = None
+    begun = time.monotonic()
+    last = begun + patience()  # where nothing is known, all there is for the first answer
+    end = min(last, begun + DISCOVER_SECONDS)
+    try:
+        for name in [] if found else await _types(client, namespace, "", FIRST_LOOK, last):
+            found[name] = None
+        while len(found) < most:
+            usable = _searchable(found)
+            query = f"WorkflowType NOT IN ({', '.join(usable)})" if usable else ""
+            new = [name for name in await _types(client, namespace, query, 1, end) if name not in found]
+            if not new:
+                odd = len(usable) < len(found)
+                break
+            found[new[0]] = None
+    except TimedOut:
+        if not found:
+            raise
+        odd = True
     return Types(tuple(found)[:most], odd or len(found) >= most)
 
 
@@ -166,9 +179,18 @@ async def each(names: Iterable[str], work: Callable[[str], Awaitable[object]], p
                 task.exception()  # looked at, so that a second failure is not reported as forgotten
 
 
-async def _types(client: Client, namespace: str, query: str, size: int) -> list[str]:
+async def _types(client: Client, namespace: str, query: str, size: int, end: float) -> list[str]:
+    """Types of executions that match; waits until ``end``. Raises TimedOut, RPCError."""
+    rest = end - time.monotonic()
+    if rest <= 0:
+        raise TimedOut("Temporal did not answer in time.")
     request = ListWorkflowExecutionsRequest(namespace=namespace, page_size=size, query=query)
-    found = await client.workflow_service.list_workflow_executions(request, timeout=left())
+    try:
+        found = await client.workflow_service.list_workflow_executions(request, timeout=timedelta(seconds=rest))
+    except RPCError as error:
+        if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
+            raise TimedOut("Temporal did not answer in time.", detail=redact(error.message)) from error
+        raise
     return [info.type.name for info in found.executions]
 
 

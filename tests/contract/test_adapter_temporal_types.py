@@ -78,6 +78,45 @@ def test_no_more_types_than_asked_for(adapter: Temporal, temporal_address: str) 
     assert len(found().names) == 2
 
 
+def test_types_found_on_a_slow_server_are_kept_and_the_rest_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, seconds = [f"Slow{number}" for number in range(10)], {"each": 0.06}
+    monkeypatch.setattr(counts, "FIRST_LOOK", 1)
+
+    class Service:
+        async def list_workflow_executions(
+            self, request: Any, timeout: timedelta, **_: object
+        ) -> ListWorkflowExecutionsResponse:
+            if timeout.total_seconds() < seconds["each"]:
+                await asyncio.sleep(timeout.total_seconds())
+                raise RPCError("deadline exceeded", RPCStatusCode.DEADLINE_EXCEEDED, b"")
+            await asyncio.sleep(seconds["each"])
+            answer = ListWorkflowExecutionsResponse()
+            for name in there:
+                if f"'{name}'" not in request.query:
+                    answer.executions.add().type.name = name
+                    break
+            return answer
+
+    client: Any = SimpleNamespace(workflow_service=Service())
+
+    def found(known: tuple[str, ...]) -> counts.Types:
+        with deadline(counts.SPARE_SECONDS + 0.3):
+            return asyncio.run(counts.discover(client, "default", known))
+
+    first = found(())
+    assert 0 < len(first.names) < len(there)
+    assert first.more
+    looks, known = 1, first
+    while known.more:
+        known, looks = found(known.names), looks + 1
+        assert looks < 10
+    assert known.names == tuple(there)
+    seconds["each"] = 60
+    assert found(first.names) == counts.Types(first.names, more=True)
+    with pytest.raises(TimedOut):
+        found(())
+
+
 def test_executions_are_counted_by_status(adapter: Temporal, temporal_address: str, kind: str) -> None:
     made(temporal_address, kind, ["running", "running", "completed", "failed", "failed", "timed out"])
     wanted = TypeCounts(running=2, untaken=2, completed=1, failed=2, timed_out=1)
