@@ -17,14 +17,18 @@ from operations.change import FieldError, Invalid
 from operations.platform import Platform
 from operations.workflow_audit import recorded
 from operations.workflow_catalogue import CATALOGUE
-from operations.workflow_control import NAME_LETTERS, SIGNALS, arguments, in_temporal
+from operations.workflow_control import FAILED, NAME_LETTERS, SIGNALS, arguments, in_temporal
 from operations.workflow_detail import starts_with
 from operations.workflow_executions import adapter_of, count, cut, query_for
 from operations.workflow_filters import PENDING, Filters
 
 __all__ = ["ACTIONS", "Batch", "Preview", "preview", "progress", "start"]
 
-ACTIONS = ("terminate", "cancel", "signal", "reset")
+ACTIONS = ("terminate", "cancel", "signal", "reset", "again")
+ENDED = ("reset", "again")
+"""What can be done to executions that have ended."""
+AGAIN_MOST = 200
+"""So many are run again at once: the console does it itself (operations/workflow_batch_again.py)."""
 LISTED = 1000
 """Up to so many are named to Temporal one by one; more are named by the query."""
 SHOWN = 50
@@ -52,7 +56,7 @@ class Preview:
     @property
     def name(self) -> str:
         """What is typed to confirm: the action and the number."""
-        return f"{self.action} {self.total}"
+        return f"{'run again' if self.action == 'again' else self.action} {self.total}"
 
 
 def preview(platform: Platform, actor: Actor, filters: Filters, action: str) -> Preview:
@@ -62,7 +66,11 @@ def preview(platform: Platform, actor: Actor, filters: Filters, action: str) -> 
         raise Invalid([FieldError("action", "is not one", ", ".join(ACTIONS))])
     if not filters.any:
         raise Invalid([FieldError("filter", "is empty: a batch over everything is refused", "at least one filter")])
-    if action != "reset":
+    if action == "again":
+        if filters.status not in ("", *FAILED):
+            raise Invalid([FieldError("status", f"{filters.status} did not fail", f"{', '.join(FAILED)} or any")])
+        filters = replace(filters, status=filters.status or "Failed")
+    if action not in ENDED:
         if filters.status not in ("", "Running", PENDING):
             raise Invalid([FieldError("status", f"{filters.status} has ended", "Running, Pending or any")])
         filters = replace(filters, status=filters.status or "Running")
@@ -73,7 +81,12 @@ def preview(platform: Platform, actor: Actor, filters: Filters, action: str) -> 
     adapter = adapter_of(platform)
     total = count(platform, actor, fixed)
     size = LISTED if total <= LISTED else SHOWN
+    if action == "again" and total > AGAIN_MOST:
+        words = f"matches {total:,} executions"
+        raise Invalid([FieldError("filter", words, f"at most {AGAIN_MOST} are run again at once: narrow it")])
     rows = adapter.call(lambda client: visible.page(client, adapter.config.namespace, query, size=size)).rows
+    if action == "again":
+        rows = _latest(rows)
     complete = total <= LISTED
     # Visibility lags behind: what was listed is what is done.
     return Preview(
@@ -86,18 +99,12 @@ def start(
     platform: Platform, actor: Actor, seen: Preview, *, confirmed: str, reason: str, signal_name: str = "",
     given: str = "", to_first: bool = False, request_id: str | None = None,
 ) -> str:  # fmt: skip
-    """Begin the batch that was previewed, and return its job's id.
+    """Begin the batch that was previewed, and return its job's id; running again is not one of Temporal's.
 
     ``confirmed`` is what was typed. Raises Forbidden; Invalid where the number has moved far since the preview or was
     not typed; AdapterError.
     """
-    require(actor, Permission.WORKFLOWS_OPERATE)
-    for kind in (seen.filters.type,) if seen.filters.type else CATALOGUE:
-        require(actor, starts_with(kind))
-    if confirmed.strip() != seen.name:
-        raise Invalid([FieldError("confirm", "is not what was asked for", seen.name)])
-    if not seen.total:
-        raise Invalid([FieldError("filter", "matches nothing", "at least one execution")])
+    agreed(actor, seen, confirmed)
     values = []
     if seen.action == "signal":
         signal_name = change.clean(signal_name).strip()
@@ -134,6 +141,17 @@ def start(
     return job
 
 
+def agreed(actor: Actor, seen: Preview, confirmed: str) -> None:
+    """Raise Forbidden, or Invalid where what was typed is not the preview's name, or there is nothing in it."""
+    require(actor, Permission.WORKFLOWS_OPERATE)
+    for kind in (seen.filters.type,) if seen.filters.type else CATALOGUE:
+        require(actor, starts_with(kind))
+    if confirmed.strip() != seen.name:
+        raise Invalid([FieldError("confirm", "is not what was asked for", seen.name)])
+    if not seen.total:
+        raise Invalid([FieldError("filter", "matches nothing", "at least one execution")])
+
+
 def progress(platform: Platform, actor: Actor, job: str) -> Batch:
     """How far a batch is. Raises Forbidden, AdapterError."""
     require(actor, Permission.INFRA_VIEW)
@@ -148,5 +166,19 @@ def _still(platform: Platform, seen: Preview) -> int:
 
 
 def actions(filters: Filters) -> Sequence[str]:
-    """What makes sense for the filters: only running ones can be ended or signaled."""
-    return ACTIONS if filters.status in ("", "Running", PENDING) else ("reset",)
+    """What makes sense for the filters: only running ones can be ended or signaled, only failed ones run again."""
+    if not filters.status:
+        return ACTIONS
+    if filters.status in ("Running", PENDING):
+        return ACTIONS[:-1]
+    return ("again", "reset") if filters.status in FAILED else ("reset",)
+
+
+def _latest(rows: Sequence[Execution]) -> tuple[Execution, ...]:
+    """Of each id the run that began last: only that one can be run again."""
+    found: dict[str, Execution] = {}
+    for one in rows:
+        before = found.get(one.id)
+        if before is None or (one.started_at or utcnow()) > (before.started_at or utcnow()):
+            found[one.id] = one
+    return tuple(found.values())

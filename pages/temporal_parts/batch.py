@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import streamlit as st
 
 from adapters.core import AdapterError
-from operations import workflow_batch
+from operations import workflow_batch, workflow_batch_again
 from operations.access import Forbidden
 from operations.change import Invalid
 from operations.workflow_batch import Preview
+from operations.workflow_batch_again import Progress
 from operations.workflow_filters import Filters
 from pages.temporal_parts import common
 from pages.temporal_parts.detail_actions import PLACEHOLDER, perform
@@ -16,12 +19,14 @@ from pages.widgets import cached, forms, session, state, table
 from pages.widgets.template import View
 
 _SEEN = "_ex_batch_seen"
-VERBS = {"terminate": "Terminate", "cancel": "Cancel", "signal": "Signal", "reset": "Reset"}
+VERBS = {"terminate": "Terminate", "cancel": "Cancel", "signal": "Signal", "reset": "Reset", "again": "Run again"}
 WHAT = {
     "terminate": "Each ends at once; nothing is cleaned up or taken back.",
     "cancel": "Each is asked to end, and may clean up first.",
     "signal": "Each gets the signal.",
     "reset": "Of each a new run begins, which goes on from the point; one that still runs ends.",
+    "again": "Each that failed starts from the beginning: a new run under the same id, with the same input. What the "
+    "failed runs did is not undone first. One that runs again or has completed since is left out.",
 }
 FIRST, LAST = "From the beginning", "From its last decision"
 
@@ -54,6 +59,9 @@ def _dialog(view: View, filters: Filters) -> None:
     typed = st.text_input(f"Type “{seen.name}” to confirm", key=f"ex_batch_typed_{action}", autocomplete="off")
     reason = forms.reason_field("ex_batch_reason")
     if st.button(f"{VERBS[action]} {seen.total:,}", key="ex_batch_go", type="primary"):
+        if action == "again":
+            _again(seen, typed, reason)
+            return
 
         def act() -> str:
             job = workflow_batch.start(
@@ -64,6 +72,31 @@ def _dialog(view: View, filters: Filters) -> None:
             return job
 
         perform(act, lambda _: f"Temporal has taken the batch over {seen.total:,}. It is in the record of changes.")
+
+
+def _again(seen: Preview, typed: str, reason: str) -> None:
+    """Run them again while the person watches: the rest is left as it is when the page is left."""
+    bar = st.progress(0.0, "Starting…")
+
+    def act() -> str:
+        came = workflow_batch_again.Progress(seen.total)
+        steps = workflow_batch_again.run(session.platform(), session.actor(), seen, confirmed=typed, reason=reason)
+        with closing(steps):
+            for came in steps:
+                bar.progress(came.tried / max(1, came.total), f"{came.tried:,} of {came.total:,}")
+        return _came(came)
+
+    perform(act, str)
+
+
+def _came(came: Progress) -> str:
+    said = f"{len(came.begun):,} of {came.total:,} run again."
+    if came.left:
+        first = next(iter(came.left.values()))
+        said += f" {len(came.left):,} were left out: {state.plain(first)}"
+    if came.stopped:
+        said += f" Stopped before the rest: {state.plain(came.stopped)}"
+    return f"{said} It is in the record of changes."
 
 
 def _seen(filters: Filters, action: str) -> Preview | None:

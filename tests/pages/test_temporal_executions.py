@@ -12,9 +12,19 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from adapters.core import utcnow
-from operations import health, workflow_detail, workflow_filters, workflow_start
-from operations.access import SYSTEM
+from operations import (
+    access,
+    health,
+    workflow_control,
+    workflow_detail,
+    workflow_executions,
+    workflow_filters,
+    workflow_start,
+)
+from operations.access import SYSTEM, Permission
 from operations.platform import Platform
+from operations.workflow_filters import Filters
+from pages.widgets.template import View
 from tests import support_executions
 from tests.pages.driver import opened, signed_in, texts
 from tests.support import poll
@@ -118,6 +128,80 @@ def test_the_list_filters_by_the_address_and_leads_to_each(platform: Platform) -
     assert "Starting, ending and resetting executions needs" in texts(app)
     assert not buttons(app) & {"ex_start", "ex_batch"}
     page(platform, "analyst", {"id": ident, "type": "Gate"}, "No executions match")
+
+
+def inside(app: AppTest, opener: str, pressed: str = "") -> str:
+    """Press a button of an open dialog, or none; a browser runs the dialog alone, here it is opened again."""
+    for one in app.button:
+        if one.key in (opener, pressed):
+            one.click()
+    app.run()
+    assert not app.exception
+    return texts(app).replace("\\", "")
+
+
+def typed(app: AppTest, label: str, value: str) -> None:
+    next(box for box in app.text_input if box.label == label).set_value(value)
+
+
+def test_one_is_reset_to_a_point_once_named(platform: Platform) -> None:
+    ident = begun(platform, "Chain", fails=True)
+    app = page(platform, "infra_admin", {"run": ident}, ident, "Timeline")
+    before = workflow_detail.detail(platform, SYSTEM, ident).execution.run_id
+    inside(app, "ex_reset")
+    typed(app, "Reason", "mended")
+    assert f"What was typed is not {ident}." in inside(app, "ex_reset", "ex_reset_go")
+    typed(app, f"Type {ident} to confirm", ident)
+    support_executions.BROKEN.clear()
+    said = inside(app, "ex_reset", "ex_reset_go")
+    assert f"{ident} goes on from there: [the new run]" in said
+    poll(lambda: workflow_detail.detail(platform, SYSTEM, ident).execution.status == "Completed")
+    assert workflow_detail.detail(platform, SYSTEM, ident).execution.run_id != before
+
+
+def test_a_batch_tells_what_it_touches_and_has_its_name_typed(platform: Platform) -> None:
+    first, second = begun(platform, "Gate"), begun(platform, "Gate")
+    common = f"face-{os.getpid()}-"
+    query = {"id": common, "type": "Gate", "status": "Running"}
+    app = page(platform, "infra_admin", query, f">{first}</a>", f">{second}</a>")
+    said = inside(app, "ex_batch")
+    total = workflow_executions.count(platform, SYSTEM, Filters("Gate", "Running", common))
+    assert total >= 2
+    assert f"**{total}** executions match" in said
+    assert "ExecutionStatus = 'Running' AND WorkflowId STARTS_WITH" in said
+    assert f"<code>{second}</code>" in said
+    assert "Exactly these are touched." in [one.value for one in app.caption]
+    typed(app, "Reason", "tidy")
+    assert "is not what was asked for" in inside(app, "ex_batch", "ex_batch_go")
+    typed(app, f"Type “terminate {total}” to confirm", f"terminate {total}")
+    said = inside(app, "ex_batch", "ex_batch_go")
+    assert f"Temporal has taken the batch over {total}" in said
+    for ident in (first, second):
+        poll(lambda ident=ident: workflow_detail.detail(platform, SYSTEM, ident).execution.status == "Terminated")
+
+
+def test_a_batch_runs_again_what_failed_and_says_what_came_of_it(platform: Platform) -> None:
+    ident = begun(platform, "Chain", fails=True)
+    app = page(platform, "infra_admin", {"id": ident, "status": "Failed"}, f">{ident}</a>")
+    said = inside(app, "ex_batch")
+    assert "new run under the same id" in said
+    typed(app, "Reason", "mended")
+    typed(app, "Type “run again 1” to confirm", "run again 1")
+    support_executions.BROKEN.clear()
+    assert "1 of 1 run again." in inside(app, "ex_batch", "ex_batch_go")
+    poll(lambda: workflow_detail.detail(platform, SYSTEM, ident).execution.status == "Completed")
+
+
+def test_a_batch_without_permission_is_a_sentence(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = frozenset({Permission.INFRA_VIEW, Permission.WORKFLOWS_OPERATE})
+    monkeypatch.setitem(access.ROLES, "operator", allowed)
+    ident = begun(platform, "Gate")
+    app = page(platform, "operator", {"id": ident}, f">{ident}</a>")
+    monkeypatch.setitem(access.ROLES, "operator", frozenset({Permission.INFRA_VIEW}))
+    # The page was drawn with the permission; the operation has the last word.
+    monkeypatch.setattr(View, "may", lambda self, permission: True)
+    assert "workflows:operate" in inside(app, "ex_batch")
+    workflow_control.terminate(platform, SYSTEM, ident, "", "test ended")
 
 
 @pytest.mark.parametrize(("fault", "sentence"), [("refuse", "No connection to Temporal"), ("drip", "in time")])
