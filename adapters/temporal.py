@@ -26,6 +26,8 @@ from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unexp
 from adapters.core.model import Category, Health, Metric, Service, Setting, State, Unit, utcnow
 from adapters.core.redact import redact
 from adapters.temporal_client import connection, counts, outcomes, workers
+from adapters.temporal_client.control import IDENTITY
+from adapters.temporal_client.executions import left
 
 T = TypeVar("T")
 MANY_SECONDS = 9.0
@@ -74,7 +76,7 @@ class Temporal(Adapter[TemporalConfig]):
         """GetSystemInfo, and that the namespace exists."""
 
         async def ask(client: Client) -> tuple[str, DescribeNamespaceResponse]:
-            info = await client.workflow_service.get_system_info(GetSystemInfoRequest(), timeout=_left())
+            info = await client.workflow_service.get_system_info(GetSystemInfoRequest(), timeout=left())
             return info.server_version, await self._namespace(client)
 
         version, _ = self.call(ask)
@@ -110,7 +112,7 @@ class Temporal(Adapter[TemporalConfig]):
         async def ask(client: Client) -> tuple[DescribeNamespaceResponse, Any]:
             service = client.workflow_service
             return await asyncio.gather(
-                self._namespace(client), service.get_cluster_info(GetClusterInfoRequest(), timeout=_left())
+                self._namespace(client), service.get_cluster_info(GetClusterInfoRequest(), timeout=left())
             )
 
         space, cluster = self.call(ask)
@@ -208,8 +210,8 @@ class Temporal(Adapter[TemporalConfig]):
                     namespace=self.config.namespace,
                     tls=self.config.tls,
                     api_key=self.config.api_key.get_secret_value() if self.config.api_key else None,
-                    identity="pilothouse",
-                    connect_timeout=_left(),
+                    identity=IDENTITY,
+                    connect_timeout=left(),
                     lazy=True,
                 )
                 with self._lock:
@@ -234,11 +236,11 @@ class Temporal(Adapter[TemporalConfig]):
 
     async def _namespace(self, client: Client) -> DescribeNamespaceResponse:
         request = DescribeNamespaceRequest(namespace=self.config.namespace)
-        return await client.workflow_service.describe_namespace(request, timeout=_left())
+        return await client.workflow_service.describe_namespace(request, timeout=left())
 
     async def _count(self, client: Client, query: str) -> int:
         request = CountWorkflowExecutionsRequest(namespace=self.config.namespace, query=query)
-        return int((await client.workflow_service.count_workflow_executions(request, timeout=_left())).count)
+        return int((await client.workflow_service.count_workflow_executions(request, timeout=left())).count)
 
     async def _workers(self, client: Client) -> int:
         """Workers that work; on servers that cannot list workers, pollers of the configured queue."""
@@ -264,11 +266,6 @@ class Temporal(Adapter[TemporalConfig]):
 
     def _redact(self, error: object) -> str:
         return redact(error, self.config.api_key)
-
-
-def _left() -> timedelta:
-    # Slightly less than the deadline, so that the server's own time-out comes back as an answer.
-    return timedelta(seconds=max(0.05, remaining() - 0.05))
 
 
 def _days(count: float) -> str:

@@ -15,7 +15,7 @@ from operations.change import FieldError, Invalid, NotFound, Outcome
 from operations.platform import Platform
 from operations.workflow_audit import reasoned, recorded
 from operations.workflow_catalogue import TASK_QUEUE
-from operations.workflow_schedules import adapter
+from operations.workflow_executions import adapter_of
 
 PER_PAGE = 15
 QUEUES_MOST = 100
@@ -51,7 +51,7 @@ def find(platform: Platform, actor: Actor) -> Found:
     Temporal has no list of its task queues: one that has neither a worker nor work now is not found.
     """
     require(actor, Permission.INFRA_VIEW)
-    service = adapter(platform)
+    service = adapter_of(platform)
     space = service.config.namespace
     names: dict[str, list[str]] = {}
 
@@ -76,7 +76,7 @@ def find(platform: Platform, actor: Actor) -> Found:
 def listing(platform: Platform, actor: Actor, found: Found, words: str = "", page: int = 1) -> Listed:
     """A page of 15 of the queues found, by name. Raises Forbidden, AdapterError."""
     require(actor, Permission.INFRA_VIEW)
-    service = adapter(platform)
+    service = adapter_of(platform)
     sought = words.strip().lower()
     names = sorted(name for name in found.names if sought in name.lower())
     pages = max(1, -(-len(names) // PER_PAGE))
@@ -90,7 +90,7 @@ def one(platform: Platform, actor: Actor, name: str) -> Queue:
     """One queue as it is now; a queue nobody knows is empty. Raises Forbidden, Invalid, AdapterError."""
     require(actor, Permission.INFRA_VIEW)
     _named(name)
-    service = adapter(platform)
+    service = adapter_of(platform)
     return service.call(lambda client: queues.describe(client, service.config.namespace, [name]))[0]
 
 
@@ -120,7 +120,7 @@ def set_limit(
         raise Invalid([FieldError("requests_per_second", "No limit is set that could be taken away.", "a number")])
     if not _alive(now) and name not in find(platform, actor).names:
         raise NotFound(f"No worker polls a task queue {name}, and nothing waits on it.")
-    service = adapter(platform)
+    service = adapter_of(platform)
     asked = {"requests_per_second": rate}
     action = "temporal.queue.limit" if rate is not None else "temporal.queue.unlimit"
     with recorded(platform, actor, action=action, subject=f"temporal:queue:{name}", reason=said, asked=asked,
@@ -141,7 +141,7 @@ def alive(platform: Platform, actor: Actor, names: tuple[str, ...] = ()) -> Work
     Raises Forbidden, AdapterError.
     """
     require(actor, Permission.INFRA_VIEW)
-    service = adapter(platform)
+    service = adapter_of(platform)
     asked = names[:QUEUES_MOST] or tuple(dict.fromkeys((TASK_QUEUE, service.config.task_queue)))
     return service.call(lambda client: workers.alive(client, service.config.namespace, asked))
 

@@ -25,8 +25,9 @@ from operations.workflow_audit import recorded
 from operations.workflow_catalogue import CATALOGUE, OWN_SCHEDULES, TASK_QUEUE
 from operations.workflow_control import arguments
 from operations.workflow_detail import starts_with
+from operations.workflow_executions import adapter_of
 from operations.workflow_schedule_edit import Edit, checked, server_words
-from operations.workflow_schedules import adapter, facts_of, subject
+from operations.workflow_schedules import facts_of, subject
 
 __all__ = ["CRON", "New", "Plan", "ScheduleThere", "create", "plan", "schedulable", "zones"]
 
@@ -126,7 +127,7 @@ def create(platform: Platform, actor: Actor, new: New, *, reason: str, request_i
     schedule.policies.overlap_policy = schedule_changes.overlap_number(new.overlap)
     schedule.state.paused, schedule.state.notes = new.paused, change.clean(new.note).strip()
     told = {"type": made.type, "task_queue": made.task_queue, **facts_of(schedule), "times": made.words}
-    service = adapter(platform)
+    service = adapter_of(platform)
     with recorded(platform, actor, action="temporal.schedule.create", subject=subject(made.id), reason=reason,
                   asked=told, request_id=request_id, permission=starts_with(made.type)) as record:  # fmt: skip
         try:

@@ -17,7 +17,8 @@ from operations.access import Actor, Permission, require
 from operations.change import FieldError, Invalid, Outcome
 from operations.platform import Platform
 from operations.workflow_audit import reasoned, recorded
-from operations.workflow_schedules import adapter, changing, present, subject
+from operations.workflow_executions import adapter_of
+from operations.workflow_schedules import changing, present, subject
 
 BACKFILL_MOST = MOST - 1
 """Runs one backfill may start; the server tells of 1,000 times at most, so 1,000 may be more."""
@@ -79,7 +80,7 @@ def preview(platform: Platform, actor: Actor, schedule_id: str, start: datetime,
     if end > utcnow():
         raise Invalid([FieldError("to", "must not lie ahead", "now or earlier")])
     present(platform, schedule_id)
-    service = adapter(platform)
+    service = adapter_of(platform)
     times = service.call(lambda client: schedules.matching(client, service.config.namespace, schedule_id, start, end))
     if not times:
         raise Invalid([FieldError("from", "No run falls into that time.", "a time that holds at least one")])
@@ -116,7 +117,7 @@ def backfill(
 
 def _send(platform: Platform, actor: Actor, schedule_id: str, patch: SchedulePatch) -> None:
     """Send a trigger or a backfill. Raises AdapterError."""
-    service = adapter(platform)
+    service = adapter_of(platform)
     service.call(
         lambda client: schedule_changes.patch(client, service.config.namespace, schedule_id, patch, actor.name)
     )
@@ -124,7 +125,7 @@ def _send(platform: Platform, actor: Actor, schedule_id: str, patch: SchedulePat
 
 def _settled(platform: Platform, schedule_id: str, before: DescribeScheduleResponse) -> Triggered:
     """Wait a moment for the run that a trigger starts. What is asked for stays so, whether it can be watched or not."""
-    service = adapter(platform)
+    service = adapter_of(platform)
     space = service.config.namespace
 
     async def watch(client: Any) -> DescribeScheduleResponse | None:

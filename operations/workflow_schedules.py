@@ -8,12 +8,11 @@ by now it is a conflict and nothing happens.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from temporalio.api.schedule.v1 import Schedule as Wire
 from temporalio.api.workflowservice.v1 import DescribeScheduleResponse
 
-from adapters.temporal import Temporal
 from adapters.temporal_client import schedule_changes, schedules
 from adapters.temporal_client.schedule_spec import read
 from adapters.temporal_client.schedules import OVERLAPS, Named, Schedule
@@ -23,6 +22,7 @@ from operations.change import FieldError, Invalid, NotFound, Outcome
 from operations.platform import Platform
 from operations.workflow_audit import reasoned, recorded
 from operations.workflow_catalogue import CATALOGUE, OWN_SCHEDULES
+from operations.workflow_executions import adapter_of
 
 PER_PAGE = 20
 NOTE_LETTERS = 300
@@ -40,15 +40,10 @@ class Listed:
     cut: bool
 
 
-def adapter(platform: Platform) -> Temporal:
-    """The adapter with the configuration in force."""
-    return cast(Temporal, platform.adapters["temporal"])
-
-
 def listing(platform: Platform, actor: Actor, words: str = "", paused: bool | None = None, page: int = 1) -> Listed:
     """A page of 20, by id; ``words`` is part of an id, a type or a note. Raises Forbidden, AdapterError."""
     require(actor, Permission.INFRA_VIEW)
-    service = adapter(platform)
+    service = adapter_of(platform)
     space = service.config.namespace
     sought = words.strip().lower()
 
@@ -68,7 +63,7 @@ def listing(platform: Platform, actor: Actor, words: str = "", paused: bool | No
 def one(platform: Platform, actor: Actor, schedule_id: str) -> Schedule:
     """One schedule; its input is masked for who may not read payloads. Raises Forbidden, NotFound, AdapterError."""
     require(actor, Permission.INFRA_VIEW)
-    service = adapter(platform)
+    service = adapter_of(platform)
     found = service.call(lambda client: schedules.describe(client, service.config.namespace, [schedule_id]))
     if not found:
         raise NotFound(f"There is no schedule {schedule_id}.")
@@ -112,7 +107,7 @@ def delete(
     with recorded(platform, actor, action="temporal.schedule.delete", subject=subject(schedule_id), reason=reason,
                   asked={"removed": True}, request_id=request_id) as record:  # fmt: skip
         record.before = facts(now)
-        service = adapter(platform)
+        service = adapter_of(platform)
         service.call(lambda client: schedule_changes.delete(client, service.config.namespace, schedule_id, actor.name))
         record.after = {"removed": True}
     platform.readings.forget("temporal:")
@@ -121,7 +116,7 @@ def delete(
 
 def present(platform: Platform, schedule_id: str) -> DescribeScheduleResponse:
     """What the server says of it now. Raises NotFound, AdapterError."""
-    service = adapter(platform)
+    service = adapter_of(platform)
     found = service.call(lambda client: schedules.raw(client, service.config.namespace, schedule_id))
     if found is None:
         raise NotFound(f"There is no schedule {schedule_id}.")
@@ -172,7 +167,7 @@ def subject(schedule_id: str) -> str:
 def put(platform: Platform, actor: Actor, schedule_id: str, read_as: DescribeScheduleResponse, yours: dict[str, Any]) \
         -> DescribeScheduleResponse:  # fmt: skip
     """Send ``read_as.schedule``, changed since it was read, and return it read back. Raises Conflict, AdapterError."""
-    service = adapter(platform)
+    service = adapter_of(platform)
     space = service.config.namespace
     done = service.call(
         lambda client: schedule_changes.update(

@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from sqlalchemy import func, select
 
 from adapters.core import AdapterError, utcnow
-from adapters.temporal import Temporal
 from adapters.temporal_client.connection import Connection
 from adapters.temporal_client.counts import TypeCounts
 from adapters.temporal_client.outcomes import LastFailure, Mark, TypeOutcome
@@ -20,6 +19,7 @@ from operations.access import Actor, Permission, require
 from operations.platform import Platform
 from operations.readings import Reading
 from operations.workflow_catalogue import CATALOGUE
+from operations.workflow_executions import adapter_of
 
 LOOK_S = 5.0
 EVERY_S = 10.0
@@ -85,11 +85,6 @@ class Row:
 
 
 T = TypeVar("T", Counted, Ended)
-
-
-def adapter_of(platform: Platform) -> Temporal:
-    """The adapter of Temporal with the configuration in force."""
-    return cast(Temporal, platform.adapters["temporal"])
 
 
 def since_of(hours: float | None, now: datetime | None = None) -> datetime | None:

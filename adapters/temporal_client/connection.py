@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from temporalio.api.workflowservice.v1 import DescribeNamespaceResponse, GetSystemInfoRequest
 from temporalio.client import Client
 
-from adapters.temporal_client.counts import left
+from adapters.temporal_client.executions import left
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from adapters.core.deadline import remaining
 from adapters.core.errors import TimedOut
 from adapters.core.redact import redact
-from adapters.temporal_client.executions import Unsearchable, moment, quoted
+from adapters.temporal_client.executions import Unsearchable, left, moment, quoted
 
 AT_ONCE = 8
 TYPES_MOST = 200
@@ -228,8 +228,3 @@ def _searchable(names: Iterable[str]) -> list[str]:
 def patience() -> float:
     """Seconds to wait for many answers, with a little kept back for what is done with them."""
     return max(0.1, remaining() - SPARE_SECONDS)
-
-
-def left() -> timedelta:
-    """What the present deadline leaves for one call, slightly less: the server's own time-out is then the answer."""
-    return timedelta(seconds=max(0.05, remaining() - 0.05))

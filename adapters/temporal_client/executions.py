@@ -108,10 +108,8 @@ def status_name(status: int) -> str:
 
 
 def when(stamp: Timestamp) -> datetime | None:
-    """A protobuf moment in UTC; None where it is not set."""
-    if not stamp.seconds and not stamp.nanos:
-        return None
-    return stamp.ToDatetime(tzinfo=UTC)
+    """A protobuf moment in UTC; None where it is not set, which servers write as nothing or as the year 1."""
+    return stamp.ToDatetime(tzinfo=UTC) if stamp.seconds > 0 else None
 
 
 async def page(client: Client, namespace: str, query: str, token: bytes = b"", size: int = PAGE_SIZE) -> Page:
@@ -167,6 +165,6 @@ def written(payload: Payload) -> str:
 
 
 def left() -> timedelta:
-    """What a request may take: the rest of the present deadline. Raises TimedOut."""
+    """What one request may take: the rest of the present deadline. Raises TimedOut."""
     # Slightly less than the deadline, so that the server's own time-out comes back as an answer.
     return timedelta(seconds=max(0.05, remaining() - 0.05))

@@ -20,8 +20,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.core.redact import redact
-from adapters.temporal_client.counts import each, left, of_type, patience
-from adapters.temporal_client.executions import Unsearchable, status_name, when
+from adapters.temporal_client.counts import each, of_type, patience
+from adapters.temporal_client.executions import Unsearchable, left, status_name, when
 
 SAMPLE = 500
 REMEMBERED = 1000

@@ -20,9 +20,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.core.errors import Rejected
-from adapters.temporal_client.executions import Unsearchable, quoted
-from adapters.temporal_client.schedule_spec import when
-from adapters.temporal_client.schedules import AT_ONCE, left
+from adapters.temporal_client.executions import Unsearchable, left, quoted, when
+from adapters.temporal_client.schedules import AT_ONCE
 
 RUNNING_MOST = 40
 """Queues found by asking again and again for a running workflow on none of those known."""

@@ -23,9 +23,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.core.errors import Rejected
 from adapters.core.redact import redact
-from adapters.temporal_client.schedules import OVERLAPS, left, raw
-
-IDENTITY = "pilothouse"
+from adapters.temporal_client.control import IDENTITY
+from adapters.temporal_client.executions import left
+from adapters.temporal_client.schedules import OVERLAPS, raw
 
 
 class ScheduleThere(Rejected):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.schedule.v1 import Range, ScheduleSpec, StructuredCalendarSpec
+
+from adapters.temporal_client.executions import when
 
 _DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _MONTHS = ("", "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
@@ -99,11 +100,6 @@ def write(spec: ScheduleSpec, intervals: Iterable[Interval], crons: Iterable[str
 
 def _seconds(length_of: timedelta) -> float:
     return length_of.total_seconds()
-
-
-def when(stamp: Timestamp) -> datetime | None:
-    """A protobuf moment in UTC; None where it is not set or before 1970."""
-    return stamp.ToDatetime(tzinfo=UTC) if stamp.seconds > 0 else None
 
 
 def cron(calendar: StructuredCalendarSpec) -> str:

@@ -18,10 +18,9 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.core.deadline import remaining
 from adapters.temporal_client import payloads
-from adapters.temporal_client.executions import status_name
-from adapters.temporal_client.schedule_spec import Spec, read, when
+from adapters.temporal_client.executions import left, status_name, when
+from adapters.temporal_client.schedule_spec import Spec, read
 
 MOST = 1000
 """Schedules listed; matching times the server gives at once."""
@@ -90,11 +89,6 @@ class Names:
 
     rows: tuple[Named, ...]
     cut: bool
-
-
-def left() -> timedelta:
-    """Slightly less than the deadline, so that the server's own time-out comes back as an answer."""
-    return timedelta(seconds=max(0.05, remaining() - 0.05))
 
 
 async def names(client: Client, namespace: str) -> Names:

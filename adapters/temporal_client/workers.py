@@ -14,8 +14,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.temporal_client import queues
-from adapters.temporal_client.schedule_spec import when
-from adapters.temporal_client.schedules import AT_ONCE, left
+from adapters.temporal_client.executions import left, when
+from adapters.temporal_client.schedules import AT_ONCE
 
 MOST = 500
 PAGE = 100

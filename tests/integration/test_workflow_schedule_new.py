@@ -16,7 +16,14 @@ from adapters.core import TimedOut, utcnow
 from adapters.temporal_client import schedules
 from adapters.temporal_client.schedule_spec import Interval
 from api import create_api
-from operations import apitokens, audit, workflow_schedule_new, workflow_schedule_runs, workflow_schedules
+from operations import (
+    apitokens,
+    audit,
+    workflow_executions,
+    workflow_schedule_new,
+    workflow_schedule_runs,
+    workflow_schedules,
+)
 from operations.access import SYSTEM, Actor, Forbidden
 from operations.change import Invalid
 from operations.platform import Platform
@@ -37,7 +44,7 @@ def name(platform: Platform) -> Iterator[str]:
     """An id of this test alone; its schedule is removed afterwards."""
     made = f"new-{os.getpid()}-{next(_numbers)}"
     yield made
-    adapter = workflow_schedules.adapter(platform)
+    adapter = workflow_executions.adapter_of(platform)
     if adapter.call(lambda client: schedules.raw(client, "default", made)) is not None:
         adapter.call(lambda client: client.get_schedule_handle(made).delete())
 
