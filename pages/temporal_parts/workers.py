@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import streamlit as st
 
 from adapters.core import utcnow
@@ -51,24 +53,26 @@ def _rows(view: View) -> None:
             "No worker is alive", "Workflows wait until one starts. The platform's own starts with make worker."
         )
         return
+    known_at = cached.reading(key, fetch, every=EVERY)
+    # A reading from before is judged by its own time: nobody has been asked since.
+    now = known_at.fetched_at or utcnow()
     if found.heartbeats:
         told = _held()
-        table.draw(HEADS, (_worker(one, told) for one in found.rows))
+        table.draw(HEADS, (_worker(one, told, now) for one in found.rows))
     else:
         table.draw(POLLER_HEADS, map(_poller, found.rows), quiet=(4,))
-    now = utcnow()
     silent = sum(1 for one in found.rows if one.silent(now) and one.status != "SHUTTING_DOWN")
     words = f"**{len(found.rows):,}** worker{'s' * (len(found.rows) != 1)}"
     words += f", {silent} silent" if silent else ""
     words += ". The server has more" if found.cut else ""
-    st.markdown(f":small[:gray[{words}.]] {cached.age(cached.reading(key, fetch, every=EVERY))}")
+    st.markdown(f":small[:gray[{words}.]] {cached.age(known_at)}")
 
 
-def _state(one: Worker) -> str:
+def _state(one: Worker, now: datetime) -> str:
     if one.polls:
         return f"<span class='ph-run running'>Polls</span><br><small>{_seen(one)}, no heartbeat yet</small>"
     beat = f"<br><small title='{state.moment(one.seen_at)}'>heartbeat {state.since(one.seen_at)} ago</small>"
-    silent = one.silent(utcnow())
+    silent = one.silent(now)
     if silent and one.status != "SHUTTING_DOWN":
         return f"<span class='ph-run failed'>Silent</span>{beat}"
     # Few workers say that they have stopped: one that was stopping and went silent has.
@@ -110,7 +114,7 @@ def _settings(one: Worker, told: dict[str, HeldBy] | None) -> str:
     return f"{words}<br><small>{known}</small>"
 
 
-def _worker(one: Worker, told: dict[str, HeldBy] | None) -> tuple[str, ...]:
+def _worker(one: Worker, told: dict[str, HeldBy] | None, now: datetime) -> tuple[str, ...]:
     build = f"<br><small>build <code>{state.text(one.build[:12])}</code></small>" if one.build else ""
     sdk = f"<br><small>{state.text(one.sdk)}</small>" if one.sdk else ""
     host = state.text(one.host or "–")
@@ -123,7 +127,7 @@ def _worker(one: Worker, told: dict[str, HeldBy] | None) -> tuple[str, ...]:
         host += f"<br><small title='{state.moment(one.started_at)}'>started {state.since(one.started_at)} ago</small>"
     return (
         _wide(f"<b>{state.text(one.identity)}</b>{sdk}{build}"),
-        _wide(_state(one)),
+        _wide(_state(one, now)),
         _wide(state.text(one.task_queue)),
         _wide("<br>".join(map(_slots, one.slots)) or "–"),
         _wide(_settings(one, told)),

@@ -63,11 +63,17 @@ def test_without_heartbeats_those_that_poll_count() -> None:
 
 
 def test_a_stopped_one_does_not_shut_down_for_ever() -> None:
+    now = datetime.now(UTC)
+
     def said(status: Any, ago: float) -> str:
-        return _state(workers._worker(beat("one", status, ago)))
+        return _state(workers._worker(beat("one", status, ago)), now)
 
     assert "Alive" in said(RUNNING, 5)
     assert "Silent" in said(RUNNING, 53)
     assert "Shutting down" in said(STOPPING, 5)
     assert "Stopped" in said(STOPPING, 53)
+    assert "Stopped" in said(STOPPING, 120)
+    now -= timedelta(seconds=100)
+    assert "Alive" in said(RUNNING, 120), "as it was when it was read"
+    now += timedelta(seconds=100)
     assert "Stopped" in said(WorkerStatus.WORKER_STATUS_SHUTDOWN, 5)
