@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from adapters.core import AdapterError, services, utcnow
 from models import Tier, WorkflowSettings
-from operations import ratelimit_history, stopping
+from operations import ratelimit_yaml, stopping
 from operations import services as configured
 from operations.access import SYSTEM
 from operations.backup_tools import BackupFailed
@@ -93,7 +93,7 @@ def _document(platform: Platform) -> str:
             }
             for row in session.scalars(select(WorkflowSettings).order_by(WorkflowSettings.type).limit(10_000))
         ]  # fmt: skip
-    found["rate_limits"] = yaml.safe_load(ratelimit_history.export_yaml(platform, SYSTEM))
+    found["rate_limits"] = yaml.safe_load(ratelimit_yaml.export_yaml(platform, SYSTEM))
     return yaml.safe_dump(found, sort_keys=False, allow_unicode=True)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -167,11 +168,13 @@ def door(
     subject: str,
     reason: str = "",
     request_id: str | None = None,
+    seconds: float | None = None,
 ) -> Iterator[Door]:
     """Let one change through, as a whole or not at all.
 
-    Raises access.Forbidden, StoreUnavailable, and whatever the block raises (Conflict, Invalid,
-    NotFound); in each case nothing was changed.
+    It is stopped after ``seconds`` (default: the database's own limit); a change of thousands of rows asks for more,
+    and then no single statement of it is stopped earlier. Raises access.Forbidden, StoreUnavailable, and whatever the
+    block raises (Conflict, Invalid, NotFound); in each case nothing was changed.
     """
     from operations import outbox
 
@@ -179,7 +182,9 @@ def door(
     words = clean(reason or "").strip()
     if len(words) > REASON_LIMIT:
         raise Invalid([FieldError("reason", "is too long", f"at most {REASON_LIMIT} characters")])
-    with platform.database.session() as session:
+    with _stopped_in_time(platform, seconds), platform.database.session(seconds=seconds) as session:
+        if seconds is not None:
+            session.execute(text(f"SET LOCAL statement_timeout = {int(seconds * 1000)}"))
         opened = Door(session, actor, action, subject, words, clean(request_id) if request_id else None)
         yield opened
         opened.seal()
@@ -187,6 +192,22 @@ def door(
         outbox.system_of(topic) for topic, key in opened.messages if not outbox.deliver_soon(platform, topic, key)
     ]
     opened.outcome = Outcome(opened.version, not waiting, ", ".join(dict.fromkeys(waiting)) or None)
+
+
+@contextmanager
+def _stopped_in_time(platform: Platform, seconds: float | None) -> Iterator[None]:
+    """Say of a change that was cut off that it took too long, not that PostgreSQL is away."""
+    allowed = seconds or platform.database.pool.statement_timeout_ms / 1000 + 2
+    began = time.monotonic()
+    try:
+        yield
+    except StoreUnavailable as error:
+        if time.monotonic() - began < allowed:
+            raise
+        raise StoreUnavailable(
+            f"This change took longer than {allowed:.0f} s and was stopped.", detail=error.detail,
+            advice="Nothing was changed. Try again when PostgreSQL has less to do, or change less at once.",
+        ) from error  # fmt: skip
 
 
 def clean(words: str) -> str:

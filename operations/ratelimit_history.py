@@ -1,24 +1,27 @@
-"""What was changed, taking it back, and the whole set as YAML."""
+"""What was changed, and taking it back: a whole change at once, never over somebody else's unseen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import yaml
-from sqlalchemy import select
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
 
 from limiter import Scope
-from models import AuditEntry, RateLimitPolicy
-from operations import access, change
+from models import AuditEntry
+from operations import access, change, ratelimit_store
 from operations.access import Actor, Permission
 from operations.change import FieldError, Invalid, NotFound
 from operations.platform import Platform
-from operations.ratelimit_rules import FIELDS, plain_values, validate, window_text
-from operations.ratelimits import Edit, Policy, Saved, Target, save, to_policy
+from operations.ratelimit_rules import FIELDS
+from operations.ratelimits import EDITS_LIMIT, Edit, Policy, Saved, Target, Under, save, to_policy, under
 
-YAML_LIMIT = 8 * 1024 * 1024
+PREFIX = "ratelimit/"
+SHOWN = 5
+"""Entries of one change that are read to be shown; of the others only their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,53 +39,192 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One difference between a document and what is in force; ``fields`` maps a name to (now, then)."""
+class Whole:
+    """Everything one save changed: its first entries (at most 5), and how many there are."""
 
-    target: Target
-    kind: str
-    """"create", "change" or "delete"."""
-    fields: dict[str, tuple[Any, Any]]
+    entries: tuple[Change, ...]
+    size: int
+    newest: int
+    """The id of its last entry: what is older than it is asked for with ``before``."""
+
+    @property
+    def revertible(self) -> bool:
+        """Whether it changed policies, and did not merely reset a counter or repair Redis."""
+        return all(_is_policy(entry.subject) for entry in self.entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What taking a change back would do now, for somebody to look at."""
+
+    entry: int
+    edits: tuple[Edit, ...]
+    """Against the versions the change left behind: a conflict where something changed since."""
+    decided: tuple[Edit, ...]
+    """The same against what is stored now, and shown by this plan."""
+    conflicts: tuple[tuple[Edit, Policy | None], ...]
+    """What changed since, with what is stored now."""
+    lost: int
+    """Overrides that would be deleted: with their key, or many at once."""
 
 
 def history(
     platform: Platform, actor: Actor, *, key: str = "", limit: int = 50, before: int | None = None
 ) -> list[Change]:
-    """Changes of rate limits, newest first, at most ``limit`` (200), older than entry ``before``.
+    """Changes of single policies, newest first, at most ``limit`` (200), older than entry ``before``.
 
     Raises access.Forbidden without infra:ratelimit:view.
     """
     access.require(actor, Permission.RATELIMIT_VIEW)
-    prefix = f"ratelimit/{change.clean(key)}/" if key else "ratelimit/"
-    query = select(AuditEntry).where(AuditEntry.subject.startswith(prefix, autoescape=True))
+    query = select(AuditEntry).where(AuditEntry.subject.startswith(_prefix(key), autoescape=True))
     if before is not None:
         query = query.where(AuditEntry.id < before)
     with platform.database.session() as session:
         rows = session.scalars(query.order_by(AuditEntry.id.desc()).limit(max(1, min(limit, 200))))
-        return [Change(r.id, r.at, r.actor_name, r.action, r.subject, r.before, r.after, r.reason) for r in rows]
+        return [_change(row) for row in rows]
+
+
+_HEADS = """
+WITH RECURSIVE heads AS (
+    (SELECT id, at, 1 AS place FROM audit WHERE subject LIKE :like AND id < :before ORDER BY id DESC LIMIT 1)
+    UNION ALL
+    SELECT older.id, older.at, heads.place + 1 FROM heads, LATERAL (
+        SELECT id, at FROM audit WHERE subject LIKE :like AND id < heads.id AND at <> heads.at
+        ORDER BY id DESC LIMIT 1
+    ) AS older WHERE heads.place < :limit
+)
+SELECT at FROM heads
+"""
+
+
+def changes(
+    platform: Platform, actor: Actor, *, key: str = "", limit: int = 20, before: int | None = None
+) -> list[Whole]:
+    """Changes as they were made, newest first, at most ``limit`` (100): a save of thousands is one of them.
+
+    With ``key`` those that changed something of it. Raises access.Forbidden, StoreUnavailable.
+    """
+    access.require(actor, Permission.RATELIMIT_VIEW)
+    like = _prefix(key).replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_") + "%"
+    asked = {"like": like, "before": before or 2**62, "limit": max(1, min(limit, 100))}
+    a = AuditEntry
+    with platform.database.session() as session:
+        moments = session.scalars(text(_HEADS), asked).all()
+        place = func.row_number().over(partition_by=a.at, order_by=(a.subject.like(like).desc(), a.id))
+        size, newest = func.count().over(partition_by=a.at), func.max(a.id).over(partition_by=a.at)
+        # All entries of one change have the moment at which it was sealed, and no other change has it.
+        ranked = (
+            select(a.id, place.label("place"), size.label("size"), newest.label("newest"))
+            .where(a.at.in_(moments), a.subject.startswith(PREFIX))
+            .subquery()
+        )
+        rows = session.execute(
+            select(a, ranked.c.size, ranked.c.newest)
+            .join(ranked, a.id == ranked.c.id)
+            .where(ranked.c.place <= SHOWN)
+            .order_by(ranked.c.newest.desc(), ranked.c.place)
+        )
+        found: dict[int, tuple[list[Change], int]] = {}
+        for row, count, last in rows:
+            found.setdefault(last, ([], count))[0].append(_change(row))
+    return [Whole(tuple(entries), count, last) for last, (entries, count) in found.items()]
+
+
+def plan(platform: Platform, actor: Actor, entry: int) -> Plan:
+    """What taking back the whole change that ``entry`` belongs to would do now.
+
+    Raises access.Forbidden, change.NotFound, change.Invalid (it changed no policy, or all is as it was before).
+    """
+    access.require(actor, Permission.RATELIMIT_EDIT)
+    with platform.database.session(seconds=20) as session:
+        was, left = _of_change(session, entry)
+        stored = {target: to_policy(row) for target, row in ratelimit_store.read(session, was).items()}
+    below = under(platform, actor, [t.key for t, values in was.items() if values is None and t.scope is Scope.GLOBAL])
+    whole = {key for key in below if Target(key) in stored}
+    edits, decided, conflicts, lost = [], [], [], 0
+    for target, values in sorted(was.items(), key=lambda item: item[0].scope is not Scope.GLOBAL):
+        now = stored.get(target)
+        if target.scope is not Scope.GLOBAL and target.key in whole:
+            continue  # goes with its key
+        if (now is None) if values is None else (now is not None and now.values() == {**now.values(), **values}):
+            continue  # is so already
+        edit = Edit(target, values, left[target])
+        if values is None and target.scope is Scope.GLOBAL:
+            own = [version for t, version in left.items() if t.key == target.key and t != target and version]
+            edit = replace(edit, under=Under(len(own), max(own, default=0)))
+            lost += below[target.key].count
+        edits.append(edit)
+        version = now.version if now else 0
+        decided.append(replace(edit, seen=version, under=edit.under and below[target.key]))
+        if version != edit.seen:
+            conflicts.append((edit, now))
+    if not edits:
+        raise Invalid([FieldError("entry", "is taken back already", "a change that still stands")])
+    single = sum(edit.values is None and edit.target.scope is not Scope.GLOBAL for edit in edits)
+    return Plan(entry, tuple(edits), tuple(decided), tuple(conflicts), lost + (single if single > 1 else 0))
 
 
 def revert(
-    platform: Platform, actor: Actor, entry: int, *, seen: int | None = None, request_id: str | None = None
+    platform: Platform, actor: Actor, entry: int, *, shown: Plan | None = None, request_id: str | None = None
 ) -> Saved:
-    """Bring a policy back to what it was before a change; itself a new change.
+    """Bring everything one change touched back to what it was before; itself a new change, all or nothing.
 
-    Raises access.Forbidden, change.NotFound, change.Invalid (the entry is no change of a policy), change.Conflict.
+    ``shown`` is the plan somebody looked at and decided for. Without it, what was changed since, and overrides that
+    came under a key since, are a change.Conflict. Raises access.Forbidden, change.NotFound, change.Invalid,
+    change.Conflict.
     """
     access.require(actor, Permission.RATELIMIT_EDIT)
-    with platform.database.session() as session:
-        row = session.get(AuditEntry, entry)
-        if row is None or not row.subject.startswith("ratelimit/"):
-            raise NotFound(f"There is no change {entry} of a rate limit.")
-        name, before = row.subject, row.before
-    target = parse_target(name)
-    values = None if before is None else {field: before[field] for field in FIELDS if field in before}
-    if values is not None and values.get("expires_at"):
-        values["expires_at"] = datetime.fromisoformat(values["expires_at"])
+    edits: Sequence[Edit] = plan(platform, actor, entry).edits if shown is None else shown.decided
     return save(
-        platform, actor, [Edit(target, values, seen)], reason=f"Reverted change {entry}", action="ratelimit.revert",
-        request_id=request_id,
-    )  # fmt: skip
+        platform, actor, edits, reason=f"Reverted change {entry}", action="ratelimit.revert", request_id=request_id
+    )
+
+
+def _of_change(session: Session, entry: int) -> tuple[dict[Target, dict[str, Any] | None], dict[Target, int]]:
+    """By target: the values before the change (None: there was none), and the version it left (0: none)."""
+    one = session.get(AuditEntry, entry)
+    if one is None or not one.subject.startswith(PREFIX):
+        raise NotFound(f"There is no change {entry} of a rate limit.")
+    parse_target(one.subject)
+    a = AuditEntry
+    rows = session.execute(
+        select(a.subject, a.before, a.after)
+        .where(a.at == one.at, a.actor_id == one.actor_id, a.action == one.action, a.subject.startswith(PREFIX))
+        .order_by(a.id)
+        .limit(EDITS_LIMIT + 1)
+    ).all()
+    if len(rows) > EDITS_LIMIT:
+        raise Invalid([FieldError("entry", "changed too many policies to be taken back", f"at most {EDITS_LIMIT:,}")])
+    was: dict[Target, dict[str, Any] | None] = {}
+    left: dict[Target, int] = {}
+    for subject, before, after in rows:
+        target = parse_target(subject)
+        was.setdefault(target, None if before is None else _values(before))
+        left[target] = 0 if after is None else int(after["version"])
+    return was, left
+
+
+def _values(recorded: dict[str, Any]) -> dict[str, Any]:
+    values = {field: recorded[field] for field in FIELDS if field in recorded}
+    if values.get("expires_at"):
+        values["expires_at"] = datetime.fromisoformat(values["expires_at"])
+    return values
+
+
+def _change(row: AuditEntry) -> Change:
+    return Change(row.id, row.at, row.actor_name, row.action, row.subject, row.before, row.after, row.reason)
+
+
+def _prefix(key: str) -> str:
+    return f"{PREFIX}{change.clean(key)}/" if key else PREFIX
+
+
+def _is_policy(name: str) -> bool:
+    try:
+        parse_target(name)
+    except Invalid:
+        return False
+    return True
 
 
 def parse_target(name: str) -> Target:
@@ -91,129 +233,3 @@ def parse_target(name: str) -> Target:
     if len(parts) < 3 or parts[0] != "ratelimit" or parts[2].upper() not in Scope.__members__:
         raise Invalid([FieldError("entry", "is no change of a policy", "a change of a limit")])
     return Target(parts[1], Scope(parts[2].upper()), parts[3] if len(parts) > 3 else "")
-
-
-def export_yaml(platform: Platform, actor: Actor) -> str:
-    """Every policy as one YAML document. Raises access.Forbidden, StoreUnavailable."""
-    access.require(actor, Permission.RATELIMIT_VIEW)
-    document: dict[str, Any] = {}
-    for policy in _all(platform):
-        entry = document.setdefault(policy.target.key, {})
-        values = _plain(policy)
-        if policy.target.scope is Scope.GLOBAL:
-            document[policy.target.key] = {**values, **entry}
-        else:
-            entry.setdefault(f"{policy.target.scope.lower()}s", {})[policy.target.reference] = values
-    return yaml.safe_dump({"ratelimits": document}, sort_keys=False, allow_unicode=True)
-
-
-def preview_yaml(platform: Platform, actor: Actor, source: str) -> tuple[list[Step], list[Edit]]:
-    """What applying a document would change, and the edits that do it; policies it does not name are deleted.
-
-    Each edit carries the version compared with, so that applying is a conflict when something changed meanwhile.
-    Raises access.Forbidden, change.Invalid (with every problem found), StoreUnavailable.
-    """
-    access.require(actor, Permission.RATELIMIT_VIEW)
-    wanted = _parse(source)
-    present = {policy.target: policy for policy in _all(platform)}
-    steps: list[Step] = []
-    edits: list[Edit] = []
-    errors: list[FieldError] = []
-    for target, values in wanted.items():
-        now = present.get(target)
-        edit = Edit(target, values, now.version if now else 0)
-        try:
-            typed = validate(edit)
-        except Invalid as error:
-            errors += [FieldError(f"{target.subject[10:]}.{e.field}", e.message, e.allowed) for e in error.errors]
-            continue
-        old = now.values() if now else {}
-        fields = {name: (old.get(name), value) for name, value in typed.items() if now is None or old[name] != value}
-        if fields:
-            steps.append(Step(target, "change" if now else "create", fields))
-            edits.append(edit)
-    if errors:
-        raise Invalid(errors[:100])
-    gone = [policy for target, policy in present.items() if target not in wanted]
-    whole = {policy.target.key for policy in gone if policy.target.scope is Scope.GLOBAL}
-    for policy in gone:
-        steps.append(Step(policy.target, "delete", {name: (value, None) for name, value in policy.values().items()}))
-        if policy.target.scope is Scope.GLOBAL or policy.target.key not in whole:
-            edits.append(Edit(policy.target, None, policy.version))
-    return steps, edits
-
-
-def import_yaml(
-    platform: Platform, actor: Actor, source: str, *, reason: str, request_id: str | None = None
-) -> Saved | None:
-    """Apply a document, all or nothing; None when it changes nothing. Raises as preview_yaml and save."""
-    access.require(actor, Permission.RATELIMIT_EDIT)
-    _, edits = preview_yaml(platform, actor, source)
-    if not edits:
-        return None
-    return save(platform, actor, edits, reason=reason, action="ratelimit.import", request_id=request_id)
-
-
-def _all(platform: Platform) -> list[Policy]:
-    order = (RateLimitPolicy.key, RateLimitPolicy.id)
-    with platform.database.session(seconds=30) as session:
-        return [to_policy(row) for row in session.scalars(select(RateLimitPolicy).order_by(*order))]
-
-
-def _plain(policy: Policy) -> dict[str, Any]:
-    values = {name: value for name, value in (plain_values(policy) or {}).items() if name in FIELDS}
-    values["window_seconds"] = window_text(policy.window_seconds) or None
-    values["limit"] = "unlimited" if policy.limit is None else policy.limit
-    ordinary = {"active": True, "description": "", "owner": ""}
-    named = {"window" if name == "window_seconds" else name: value for name, value in values.items()}
-    return {name: value for name, value in named.items() if value is not None and ordinary.get(name) != value}
-
-
-def _parse(source: str) -> dict[Target, dict[str, Any]]:
-    def wrong(field: str, message: str) -> Invalid:
-        return Invalid([FieldError(field, message, "a document as exported")])
-
-    if len(source) > YAML_LIMIT:
-        raise wrong("document", "is too long")
-    try:
-        document = yaml.safe_load(source)
-    except yaml.YAMLError as error:
-        raise wrong("document", f"is not YAML: {error}") from error
-    keys = document.get("ratelimits") if isinstance(document, dict) else None
-    if not isinstance(keys, dict) or not keys:
-        raise wrong("ratelimits", "is missing or empty")
-    found: dict[Target, dict[str, Any]] = {}
-    for key, entry in keys.items():
-        if not isinstance(entry, dict):
-            raise wrong(str(key), "is not a policy")
-        found[Target(str(key))] = _values(entry, f"{key}", skip=("tiers", "tenants", "agents"))
-        for scope in (Scope.TIER, Scope.TENANT, Scope.AGENT):
-            overrides = entry.get(f"{scope.lower()}s") or {}
-            if not isinstance(overrides, dict):
-                raise wrong(f"{key}.{scope.lower()}s", "is not a table")
-            for reference, values in overrides.items():
-                if not isinstance(values, dict):
-                    raise wrong(f"{key}.{reference}", "is not a policy")
-                found[Target(str(key), scope, str(reference))] = _values(values, f"{key}.{reference}")
-    return found
-
-
-def _values(entry: dict[str, Any], where: str, skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    if "limit" not in entry:
-        raise Invalid([FieldError(f"{where}.limit", "is missing", "a number, 0, or unlimited")])
-    complete: dict[str, Any] = {"active": True, "description": "", "owner": "", "expires_at": None}
-    if not skip:
-        complete |= {"window_seconds": None, "policy": None, "warn_percent": None, "on_redis_failure": None}
-    for name, value in entry.items():
-        if name in skip:
-            continue
-        known = "window_seconds" if name == "window" else str(name)
-        if known == "limit" and isinstance(value, str) and value.lower() == "unlimited":
-            value = None
-        if known == "expires_at" and isinstance(value, str):
-            try:
-                value = datetime.fromisoformat(value)
-            except ValueError:
-                raise Invalid([FieldError(f"{where}.expires_at", "is no moment", "2030-01-31T12:00:00Z")]) from None
-        complete[known] = value
-    return complete

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import or_, select
+from sqlalchemy import select
 
 from adapters.core import utcnow
 from limiter import Effective, KeyPolicies, Scope, resolve, usage
 from limiter.keys import split_subject, subject
 from models import Agent, RateLimitPolicy, Tenant, Tier
-from operations import access, ratelimit_rules
+from operations import access, ratelimit_rules, ratelimit_store
 from operations.access import Actor, Permission
 from operations.platform import Platform
 from operations.ratelimit_rules import rule_of
@@ -253,16 +253,8 @@ def proposed(
 def present(platform: Platform, actor: Actor, targets: Sequence[Target]) -> dict[Target, Policy]:
     """The policies of these targets as they are stored now. Raises access.Forbidden, StoreUnavailable."""
     access.require(actor, Permission.RATELIMIT_VIEW)
-    p = RateLimitPolicy
-    references = {target.reference for target in targets}
-    query = select(p).where(
-        p.key.in_({target.key for target in targets}),
-        or_(p.scope == "GLOBAL", p.tier_code.in_(references), p.tenant_id.in_(references), p.agent_id.in_(references)),
-    )
-    wanted = set(targets)
-    with platform.database.session(seconds=10) as session:
-        found = (to_policy(row) for row in session.scalars(query))
-        return {policy.target: policy for policy in found if policy.target in wanted}
+    with platform.database.session(seconds=20) as session:
+        return {target: to_policy(row) for target, row in ratelimit_store.read(session, targets).items()}
 
 
 def tier_names(platform: Platform, actor: Actor) -> list[tuple[str, str]]:

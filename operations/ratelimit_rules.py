@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from models import RateLimitPolicy
 from operations.change import FieldError, Invalid, clean
 
 if TYPE_CHECKING:
-    from operations.ratelimits import Edit, Policy
+    from operations.ratelimit_values import Edit, Policy
 
 FIELDS = (
     "limit", "window_seconds", "policy", "warn_percent", "on_redis_failure", "active", "expires_at", "description",
@@ -121,18 +121,13 @@ def _field(name: str, value: Any, scope: Scope) -> Any:
     return chosen
 
 
-def assign(row: RateLimitPolicy, values: Mapping[str, Any]) -> None:
-    """Set validated values on a row."""
-    for name, value in values.items():
-        setattr(row, "limit_value" if name == "limit" else name, value)
-
-
-def complete(row: RateLimitPolicy) -> None:
-    """Give a GLOBAL row the values it must have and nobody chose."""
-    row.window_seconds = row.window_seconds or 3600
-    row.policy = row.policy or str(Mode.HARD)
-    row.warn_percent = row.warn_percent or DEFAULT_WARN_PERCENT
-    row.on_redis_failure = row.on_redis_failure or str(OnFailure.ALLOW)
+def complete(policy: Policy) -> Policy:
+    """A GLOBAL policy with the values it must have and nobody chose."""
+    return replace(
+        policy, window_seconds=policy.window_seconds or 3600, policy=policy.policy or str(Mode.HARD),
+        warn_percent=policy.warn_percent or DEFAULT_WARN_PERCENT,
+        on_redis_failure=policy.on_redis_failure or str(OnFailure.ALLOW),
+    )  # fmt: skip
 
 
 def plain_values(policy: Policy | None) -> dict[str, Any] | None:

@@ -2,109 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select, text
 from sqlalchemy.orm import Session
 
-from adapters.core import utcnow
 from limiter import Scope
-from limiter.keys import subject
 from models import Agent, RateLimitKey, RateLimitPolicy, Tenant, Tier
-from operations import access, change, ratelimit_rules, ratelimit_wire
+from operations import access, change, ratelimit_rules, ratelimit_store, ratelimit_wire
 from operations.access import Actor, Permission
-from operations.change import Conflict, FieldError, Invalid, NotFound, Outcome
+from operations.change import Conflict, FieldError, Invalid, NotFound
 from operations.platform import Platform
-from operations.ratelimit_rules import FIELDS, base_document, override_document, override_name
+from operations.ratelimit_rules import base_document, override_document, override_name
+from operations.ratelimit_store import Rows
+from operations.ratelimit_values import Done, Edit, Listing, Policy, Saved, Target, Under, to_policy
+
+__all__ = [
+    "EDITS_LIMIT",
+    "PAGE_LIMIT",
+    "Done",
+    "Edit",
+    "Listing",
+    "Policy",
+    "Saved",
+    "Target",
+    "Under",
+    "get",
+    "listing",
+    "matrix",
+    "policies",
+    "save",
+    "to_policy",
+    "under",
+]
 
 PAGE_LIMIT = 200
 EDITS_LIMIT = 20_000
+FEW = 50
+BULK_SECONDS = 60.0
+"""What more than a few edits may take, and deleting a key with everything under it."""
 CHUNK = 500
 """Overrides per message to Redis: one script call stays in the low milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a policy is for: a key and a scope with its reference."""
-
-    key: str
-    scope: Scope = Scope.GLOBAL
-    reference: str = ""
-    """The tier's code, the tenant's id, the agent's id, or "" for GLOBAL."""
-
-    @property
-    def subject(self) -> str:
-        """As the audit names it."""
-        return f"ratelimit/{self.key}/{self.scope.lower()}" + (f"/{self.reference}" if self.reference else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """One policy as people and programs see it. ``limit`` None is unlimited, 0 blocks everything."""
-
-    target: Target
-    limit: int | None
-    window_seconds: int | None
-    policy: str | None
-    warn_percent: int | None
-    on_redis_failure: str | None
-    active: bool
-    expires_at: datetime | None
-    description: str
-    reason: str
-    owner: str
-    tenant_id: str | None
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    updated_by: str
-    name: str = ""
-    """The tier's, tenant's or agent's name, where the query fetched it."""
-
-    def values(self) -> dict[str, Any]:
-        """The editable fields."""
-        return {name: getattr(self, name) for name in FIELDS}
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """One wish: create, change or delete one policy.
-
-    ``seen`` is the version the person saw: 0 for "there was none", None for "whatever is there".
-    ``values`` are the fields to set (others keep their value), or None to delete.
-    """
-
-    target: Target
-    values: Mapping[str, Any] | None
-    seen: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What became of one edit."""
-
-    target: Target
-    before: Policy | None
-    after: Policy | None
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What became of all of them."""
-
-    done: tuple[Done, ...]
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """One page of policies, and how many match."""
-
-    rows: tuple[Policy, ...]
-    total: int
 
 
 @dataclass(slots=True)
@@ -113,16 +53,6 @@ class _KeyChange:
     base: bool = False
     removed: bool = False
     overrides: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-
-
-def to_policy(row: RateLimitPolicy, name: str = "") -> Policy:
-    """A row as a value."""
-    reference = row.tier_code or row.agent_id or row.tenant_id or ""
-    return Policy(
-        Target(row.key, Scope(row.scope), reference), row.limit_value, row.window_seconds, row.policy,
-        row.warn_percent, row.on_redis_failure, row.active, row.expires_at, row.description, row.reason, row.owner,
-        row.tenant_id, row.version, row.created_at, row.updated_at, row.updated_by, name,
-    )  # fmt: skip
 
 
 def policies(platform: Platform, actor: Actor) -> list[Policy]:
@@ -137,7 +67,7 @@ def get(platform: Platform, actor: Actor, target: Target) -> Policy:
     """One policy. Raises access.Forbidden and change.NotFound."""
     access.require(actor, Permission.RATELIMIT_VIEW)
     with platform.database.session() as session:
-        row = _find(session, target)
+        row = ratelimit_store.read(session, [target]).get(target)
         if row is None:
             raise NotFound(f"There is no limit {target.subject.removeprefix('ratelimit/')}.")
         return to_policy(row)
@@ -221,16 +151,18 @@ def save(
         raise Invalid([FieldError("reason", "is asked for", "a few words on why")])
     wishes = [(edit, None if edit.values is None else ratelimit_rules.validate(edit)) for edit in edits]
     name = edits[0].target.subject if len(edits) == 1 else f"ratelimit/{len(edits)} policies"
-    permission = Permission.RATELIMIT_EDIT
+    many = len(edits) > FEW or any(edit.values is None and edit.target.scope is Scope.GLOBAL for edit in edits)
     with change.door(
-        platform, actor, permission, action=action, subject=name, reason=reason, request_id=request_id
-    ) as door:
+        platform, actor, Permission.RATELIMIT_EDIT, action=action, subject=name, reason=reason, request_id=request_id,
+        seconds=BULK_SECONDS if many else None,
+    ) as door:  # fmt: skip
         keys = sorted({edit.target.key for edit in edits})
         changes = {key: _KeyChange(version) for key, version in _lock(door.session, keys).items()}
+        rows = Rows(door.session, edits)
         done: list[Done] = []
         for edit, values in wishes:
-            done += _perform(door, edit, values, changes[edit.target.key])
-        door.session.flush()
+            done += _perform(door, rows, edit, values, changes[edit.target.key])
+        rows.write()
         for key, made in changes.items():
             _publish(door, key, made)
         door.version = max(made.version for made in changes.values())
@@ -246,59 +178,51 @@ def _lock(session: Session, keys: Sequence[str]) -> dict[str, int]:
     return {row.key: row.version for row in session.scalars(query)}
 
 
-def _where(target: Target) -> list[Any]:
+def under(platform: Platform, actor: Actor, keys: Iterable[str]) -> dict[str, Under]:
+    """What lies under each key: what deleting it would take with it. Raises access.Forbidden, StoreUnavailable."""
+    access.require(actor, Permission.RATELIMIT_VIEW)
     p = RateLimitPolicy
-    where: list[Any] = [p.key == target.key, p.scope == str(target.scope)]
-    column = {Scope.TIER: p.tier_code, Scope.TENANT: p.tenant_id, Scope.AGENT: p.agent_id}.get(target.scope)
-    if column is not None:
-        where.append(column == target.reference)
-    return where
+    wanted = list(dict.fromkeys(keys))
+    query = select(p.key, func.count(), func.max(p.version)).where(p.key.in_(wanted), p.scope != str(Scope.GLOBAL))
+    with platform.database.session() as session:
+        found = {key: Under(count, newest) for key, count, newest in session.execute(query.group_by(p.key))}
+    return {key: found.get(key, Under()) for key in wanted}
 
 
-def _find(session: Session, target: Target) -> RateLimitPolicy | None:
-    return session.scalars(select(RateLimitPolicy).where(*_where(target))).one_or_none()
-
-
-def _perform(door: change.Door, edit: Edit, values: dict[str, Any] | None, made: _KeyChange) -> list[Done]:
-    session, target = door.session, edit.target
-    row = _find(session, target)
-    before = None if row is None else to_policy(row)
+def _perform(door: change.Door, rows: Rows, edit: Edit, values: dict[str, Any] | None, made: _KeyChange) -> list[Done]:
+    target = edit.target
+    before = rows.now.get(target)
     if edit.seen is not None and edit.seen != (before.version if before else 0):
         raise Conflict(
             ratelimit_rules.plain_values(before), None if edit.values is None else {**edit.values, "of": target.subject}
         )
     if values is None:
-        if row is None:
+        if before is None:
             raise NotFound(f"There is no limit {target.subject.removeprefix('ratelimit/')}.")
-        rows = [row]
+        gone = [before]
         if target.scope is Scope.GLOBAL:
-            rows += session.scalars(
-                select(RateLimitPolicy).where(RateLimitPolicy.key == target.key, RateLimitPolicy.scope != "GLOBAL")
-            )
-        return [_delete(door, one, made) for one in rows]
-    if row is None:
-        row = _new(session, target)
-        session.add(row)
-    ratelimit_rules.assign(row, values)
-    if row.scope == Scope.GLOBAL:
-        ratelimit_rules.complete(row)
+            below = rows.under(target.key)
+            now = ratelimit_store.under(below).get(target.key, Under())
+            if edit.under is not None and edit.under != now:
+                raise Conflict(
+                    {**(ratelimit_rules.plain_values(before) or {}), "overrides": now.count},
+                    {"overrides": edit.under.count},
+                )
+            gone += below
+        return [_delete(door, rows, one, made) for one in gone]
     made.version += 1
-    row.version, row.updated_at, row.updated_by = made.version, utcnow(), door.actor.name
-    row.reason = door.reason
-    session.flush()
-    after = to_policy(row)
+    after = rows.put(target, values, version=made.version, by=door.actor.name, reason=door.reason)
     door.audit(ratelimit_rules.plain_values(before), ratelimit_rules.plain_values(after), target.subject)
     if target.scope in (Scope.GLOBAL, Scope.TIER):
         made.base = True
+        made.removed = made.removed and target.scope is not Scope.GLOBAL
     else:
         made.overrides[override_name(after)] = override_document(after)
     return [Done(target, before, after)]
 
 
-def _delete(door: change.Door, row: RateLimitPolicy, made: _KeyChange) -> Done:
-    before = to_policy(row)
-    door.session.delete(row)
-    door.session.flush()
+def _delete(door: change.Door, rows: Rows, before: Policy, made: _KeyChange) -> Done:
+    del rows.now[before.target]
     made.version += 1
     door.audit(ratelimit_rules.plain_values(before), None, before.target.subject)
     if before.target.scope is Scope.GLOBAL:
@@ -308,28 +232,6 @@ def _delete(door: change.Door, row: RateLimitPolicy, made: _KeyChange) -> Done:
     else:
         made.overrides[override_name(before)] = None
     return Done(before.target, before, None)
-
-
-def _new(session: Session, target: Target) -> RateLimitPolicy:
-    row = RateLimitPolicy(key=target.key, scope=str(target.scope), active=True, description="", owner="", reason="")
-    row.created_at = utcnow()
-    missing = NotFound(f"There is no {target.scope.lower()} {target.reference}.")
-    if target.scope is Scope.TIER:
-        if session.get(Tier, target.reference) is None:
-            raise missing
-        row.tier_code = target.reference
-    elif target.scope is Scope.TENANT:
-        if session.get(Tenant, target.reference) is None:
-            raise missing
-        row.tenant_id = target.reference
-    elif target.scope is Scope.AGENT:
-        agent = session.get(Agent, target.reference)
-        if agent is None:
-            raise missing
-        row.agent_id, row.tenant_id = agent.id, agent.tenant_id
-    if target.scope is not Scope.GLOBAL and _find(session, Target(target.key)) is None:
-        raise Invalid([FieldError("key", f"{target.key} has no limit for everyone yet", "create its policy first")])
-    return row
 
 
 def _publish(door: change.Door, key: str, made: _KeyChange) -> None:
@@ -351,15 +253,3 @@ def _publish(door: change.Door, key: str, made: _KeyChange) -> None:
     session.execute(
         text("UPDATE rate_limit_keys SET version = :version WHERE key = :key"), {"version": made.version, "key": key}
     )
-
-
-def tenant_subject(policy: Policy) -> str:
-    """The limiter's name for whom a TENANT or AGENT policy is."""
-    if policy.target.scope is Scope.AGENT:
-        return subject(policy.tenant_id, policy.target.reference)
-    return policy.target.reference
-
-
-def timestamp(moment: datetime | None) -> float | None:
-    """Unix seconds of a moment, to the second."""
-    return None if moment is None else float(int(moment.astimezone(UTC).timestamp()))

@@ -8,10 +8,10 @@ from functools import partial
 import streamlit as st
 
 from adapters.core import AdapterError, utcnow
-from operations import change, ratelimit_history, ratelimit_wire, ratelimits
+from operations import change, ratelimit_wire, ratelimit_yaml
 from operations.change import FieldError
-from operations.ratelimit_history import Step
 from operations.ratelimit_wire import Reconciled
+from operations.ratelimit_yaml import Step
 from operations.ratelimits import Edit
 from pages.ratelimits_parts import common
 from pages.ratelimits_parts.common import View
@@ -41,7 +41,7 @@ def draw(view: View) -> None:
             "Every policy, tier limit and override as one document: to keep, to compare, or to import elsewhere."
         )
         st.download_button(
-            "Download YAML", partial(ratelimit_history.export_yaml, view.platform, view.actor),
+            "Download YAML", partial(ratelimit_yaml.export_yaml, view.platform, view.actor),
             f"ratelimits-{utcnow():%Y%m%d-%H%M}.yaml", "application/yaml", key="rl_export", icon=":material/download:",
             on_click="ignore",
         )  # fmt: skip
@@ -63,7 +63,7 @@ def _document(view: View) -> None:
         source = sent.getvalue().decode("utf-8", "replace") if sent is not None else typed
         made.steps, made.edits, made.errors = None, [], []
         try:
-            made.steps, made.edits = ratelimit_history.preview_yaml(view.platform, view.actor, source)
+            made.steps, made.edits = ratelimit_yaml.preview_yaml(view.platform, view.actor, source)
         except change.Invalid as error:
             made.errors = error.errors
     common.errors(made.errors)
@@ -99,8 +99,7 @@ def _preview(view: View, made: _Import, steps: list[Step]) -> None:
             return
 
         def operation() -> change.Outcome:
-            edits = made.edits
-            return ratelimits.save(view.platform, view.actor, edits, reason=reason, action="ratelimit.import").outcome
+            return ratelimit_yaml.import_yaml(view.platform, view.actor, made.edits, reason=reason).outcome
 
         if forms.run(operation, done=f"{len(steps):,} changes imported.", note=NOTE) is not None:
             st.session_state["_rl_import"] = _Import(made.generation + 1)

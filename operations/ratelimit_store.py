@@ -1,0 +1,161 @@
+"""Policies read, changed in memory and written back in sets: ten thousand cost a few dozen statements."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from adapters.core import utcnow
+from limiter import Scope
+from models import Agent, RateLimitPolicy, Tenant, Tier
+from operations import ratelimit_rules
+from operations.change import FieldError, Invalid, NotFound
+from operations.ratelimit_values import Edit, Policy, Target, Under, to_policy
+
+T = TypeVar("T")
+CHUNK = 1000
+"""Rows per statement: each ends within a moment, however many there are."""
+_REFERENCE = {
+    Scope.TIER: RateLimitPolicy.tier_code,
+    Scope.TENANT: RateLimitPolicy.tenant_id,
+    Scope.AGENT: RateLimitPolicy.agent_id,
+}
+
+
+def read(session: Session, targets: Iterable[Target]) -> dict[Target, RateLimitPolicy]:
+    """The rows of these targets; those that do not exist are left out."""
+    wanted: dict[tuple[str, Scope], list[str]] = defaultdict(list)
+    for target in dict.fromkeys(targets):
+        wanted[target.key, target.scope].append(target.reference)
+    p = RateLimitPolicy
+    found: dict[Target, RateLimitPolicy] = {}
+    for (key, scope), references in wanted.items():
+        column = _REFERENCE.get(scope)
+        for chunk in chunks(references):
+            where = [p.key == key, p.scope == str(scope)]
+            if column is not None:
+                where.append(column.in_(chunk))
+            found |= {_target(row): row for row in session.scalars(select(p).where(*where))}
+    return found
+
+
+def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The rows, so many at a time as one statement takes."""
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK]
+
+
+def under(policies: Iterable[Policy]) -> dict[str, Under]:
+    """By key, what lies under its GLOBAL policy."""
+    found: dict[str, Under] = defaultdict(Under)
+    for policy in policies:
+        if policy.target.scope is not Scope.GLOBAL:
+            seen = found[policy.target.key]
+            found[policy.target.key] = Under(seen.count + 1, max(seen.newest, policy.version))
+    return found
+
+
+class Rows:
+    """The policies a change is about, as they become. Used under the locks of their keys."""
+
+    def __init__(self, session: Session, edits: Sequence[Edit]) -> None:
+        self._session = session
+        whole = {edit.target.key for edit in edits if edit.values is None and edit.target.scope is Scope.GLOBAL}
+        keys = {edit.target.key for edit in edits}
+        rows = read(session, [*(Target(key) for key in sorted(keys)), *(edit.target for edit in edits)])
+        for key in whole:
+            query = select(RateLimitPolicy).where(RateLimitPolicy.key == key).order_by(RateLimitPolicy.id)
+            rows |= {_target(row): row for row in session.scalars(query)}
+        self._ids = {target: row.id for target, row in rows.items()}
+        self._was = {target: to_policy(row) for target, row in rows.items()}
+        self.now = dict(self._was)
+        self._known = self._references(
+            [edit.target for edit in edits if edit.values is not None and edit.target not in self.now]
+        )
+
+    def _references(self, targets: Sequence[Target]) -> dict[Scope, dict[str, str]]:
+        """Which of the tiers, tenants and agents exist: by reference whose they are. They cannot go until commit."""
+        known: dict[Scope, dict[str, str]] = {Scope.TIER: {}, Scope.TENANT: {}, Scope.AGENT: {}}
+        wanted = {scope: sorted({target.reference for target in targets if target.scope is scope}) for scope in known}
+        if wanted[Scope.TIER]:
+            known[Scope.TIER] = {code: code for code in self._session.scalars(select(Tier.code))}
+        for chunk in chunks(wanted[Scope.TENANT]):
+            query = select(Tenant.id).where(Tenant.id.in_(chunk)).order_by(Tenant.id)
+            known[Scope.TENANT] |= {one: one for one in self._session.scalars(_kept(query))}
+        for chunk in chunks(wanted[Scope.AGENT]):
+            agents = select(Agent.id, Agent.tenant_id).where(Agent.id.in_(chunk)).order_by(Agent.id)
+            known[Scope.AGENT] |= {row.id: row.tenant_id for row in self._session.execute(_kept(agents))}
+        return known
+
+    def under(self, key: str) -> list[Policy]:
+        """The tier limits and overrides of a key that is deleted as a whole."""
+        return [policy for target, policy in self.now.items() if target.key == key and target.scope is not Scope.GLOBAL]
+
+    def put(self, target: Target, values: dict[str, Any], *, version: int, by: str, reason: str) -> Policy:
+        """Create or change one. Raises NotFound (no such tier, tenant, agent) and Invalid (no limit for everyone)."""
+        present = self.now.get(target) or self._new(target)
+        policy = replace(present, **values)
+        if target.scope is Scope.GLOBAL:
+            policy = ratelimit_rules.complete(policy)
+        policy = replace(policy, version=version, updated_at=utcnow(), updated_by=by, reason=reason)
+        self.now[target] = policy
+        return policy
+
+    def _new(self, target: Target) -> Policy:
+        tenant = None
+        if target.scope is not Scope.GLOBAL:
+            owner = self._known[target.scope].get(target.reference)
+            if owner is None:
+                raise NotFound(f"There is no {target.scope.lower()} {target.reference}.")
+            tenant = None if target.scope is Scope.TIER else owner
+            if Target(target.key) not in self.now:
+                raise Invalid(
+                    [FieldError("key", f"{target.key} has no limit for everyone yet", "create its policy first")]
+                )
+        at = utcnow()
+        return Policy(target, None, None, None, None, None, True, None, "", "", "", tenant, 0, at, at, "")
+
+    def write(self) -> None:
+        """Bring the tables to ``now``, in sets."""
+        session, was, now = self._session, self._was, self.now
+        gone = [self._ids[target] for target in was if target not in now]
+        changed = [
+            {"id": self._ids[target], **_columns(policy)}
+            for target, policy in now.items()
+            if target in was and policy is not was[target]
+        ]
+        new = [_columns(policy) for target, policy in now.items() if target not in was]
+        for ids in chunks(gone):
+            where: ColumnElement[bool] = RateLimitPolicy.id.in_(ids)
+            session.execute(delete(RateLimitPolicy).where(where).execution_options(synchronize_session=False))
+        session.expunge_all()  # what was read before is older than what is written now
+        for rows in chunks(changed):
+            session.execute(update(RateLimitPolicy), list(rows))
+        for rows in chunks(new):
+            session.execute(insert(RateLimitPolicy), list(rows))
+
+
+def _kept(query: Any) -> Any:
+    return query.with_for_update(read=True, key_share=True)
+
+
+def _target(row: RateLimitPolicy) -> Target:
+    return Target(row.key, Scope(row.scope), row.tier_code or row.agent_id or row.tenant_id or "")
+
+
+def _columns(policy: Policy) -> dict[str, Any]:
+    target = policy.target
+    values = policy.values()
+    values["limit_value"] = values.pop("limit")
+    return {
+        **values, "key": target.key, "scope": str(target.scope), "tenant_id": policy.tenant_id,
+        "tier_code": target.reference if target.scope is Scope.TIER else None,
+        "agent_id": target.reference if target.scope is Scope.AGENT else None, "reason": policy.reason,
+        "version": policy.version, "created_at": policy.created_at, "updated_at": policy.updated_at,
+        "updated_by": policy.updated_by,
+    }  # fmt: skip
