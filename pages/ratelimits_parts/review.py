@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import streamlit as st
 
+from limiter import Scope
 from operations import change, ratelimit_impact, ratelimits
 from operations.change import FieldError
 from operations.ratelimit_impact import Impact
 from operations.ratelimit_rules import validate
-from operations.ratelimits import Edit, Policy, Target
+from operations.ratelimits import Edit, Policy, Target, Under
 from pages.ratelimits_parts import common
 from pages.ratelimits_parts.common import View
 from pages.widgets import forms, state
@@ -37,6 +38,8 @@ class Draft:
     """Versions shown to the person, newer ones once a conflict has shown them."""
     edits: list[Edit] = field(default_factory=list)
     before: dict[Target, Policy] = field(default_factory=dict)
+    under: dict[str, Under] = field(default_factory=dict)
+    """Of each key to delete, what goes with it."""
     impacts: tuple[Impact, ...] = ()
     errors: list[FieldError] = field(default_factory=list)
     conflicts: list[tuple[Edit, Policy | None]] = field(default_factory=list)
@@ -56,7 +59,8 @@ class Draft:
 
     def drop(self) -> None:
         """Forget the review, keep the typing."""
-        self.edits, self.before, self.impacts, self.errors, self.conflicts, self.notes = [], {}, (), [], [], []
+        self.edits, self.before, self.under, self.impacts = [], {}, {}, ()
+        self.errors, self.conflicts, self.notes = [], [], []
 
 
 def draft(name: str) -> Draft:
@@ -84,12 +88,23 @@ def begin(
                                        one.message, one.allowed) for one in error.errors]  # fmt: skip
     if made.errors:
         return
-    made.before = ratelimit_impact.present(view.platform, view.actor, [edit.target for edit in edits])
-    made.edits = list(edits)
+    _look(view, made, edits)
     if edits:
         made.conflicts = _conflicts(made)
         made.impacts = ratelimit_impact.impact(view.platform, view.actor, edits)
         made.notes = notes(edits) if notes is not None else []
+
+
+def _look(view: View, made: Draft, edits: Sequence[Edit]) -> None:
+    """What is stored now of all the edits are about: what is shown is what saving will insist on."""
+    made.before = ratelimit_impact.present(view.platform, view.actor, [edit.target for edit in edits])
+    keys = [edit.target.key for edit in edits if _whole(edit)]
+    made.under = ratelimits.under(view.platform, view.actor, keys) if keys else {}
+    made.edits = [replace(edit, under=made.under[edit.target.key]) if _whole(edit) else edit for edit in edits]
+
+
+def _whole(edit: Edit) -> bool:
+    return edit.values is None and edit.target.scope is Scope.GLOBAL
 
 
 def _conflicts(made: Draft) -> list[tuple[Edit, Policy | None]]:
@@ -138,7 +153,7 @@ def _save(view: View, made: Draft, reason: str, action: str) -> None:
         return
     # What a conflict has shown stands: saving again is a decision for one's own values.
     shown = {edit.target: (stored.version if stored else 0) for edit, stored in made.conflicts}
-    edits = [Edit(e.target, e.values, shown.get(e.target, e.seen)) for e in made.edits]
+    edits = [replace(e, seen=shown.get(e.target, e.seen)) for e in made.edits]
     conflict = False
 
     def operation() -> change.Outcome:
@@ -154,9 +169,15 @@ def _save(view: View, made: Draft, reason: str, action: str) -> None:
         made.reset()
         st.rerun()
     if conflict:
-        made.before = ratelimit_impact.present(view.platform, view.actor, [edit.target for edit in edits])
-        made.edits = edits
+        seen = dict(made.under)
+        _look(view, made, edits)
         made.conflicts = _conflicts(made)
+        made.notes = [
+            f"The limits under <b>{state.text(key)}</b> were changed by somebody else: {seen[key].count:,} when you "
+            f"looked, {now.count:,} now. Look again before deleting them."
+            for key, now in made.under.items()
+            if key in seen and seen[key] != now
+        ]
         made.seen |= {edit.target: (stored.version if stored else 0) for edit, stored in made.conflicts}
         st.rerun()
 
@@ -174,8 +195,13 @@ def _show_conflicts(made: Draft) -> None:
         "or discard yours.",
         icon=":material/call_merge:",
     )
+    compare(made.conflicts, "Yours")
+
+
+def compare(conflicts: Sequence[tuple[Edit, Policy | None]], yours: str) -> None:
+    """What is stored now beside what is wished, field by field."""
     rows = []
-    for edit, stored in made.conflicts:
+    for edit, stored in conflicts:
         name = f"{edit.target.key}, {common.whose(edit.target)}"
         if stored is None:
             rows.append((name, "everything", "deleted", "kept" if edit.values is not None else "deleted"))
@@ -188,9 +214,9 @@ def _show_conflicts(made: Draft) -> None:
                 for field, value in validate(edit).items()
             ]  # fmt: skip
     body = "\n".join("| " + " | ".join(state.plain(cell) for cell in row) + " |" for row in rows[:STEPS_SHOWN])
-    who = ", ".join(sorted({stored.updated_by for _, stored in made.conflicts if stored and stored.updated_by}))
+    who = ", ".join(sorted({stored.updated_by for _, stored in conflicts if stored and stored.updated_by}))
     by = f" ({state.plain(who)})" if who else ""
-    st.markdown(f"| Limit | Field | Now stored{by} | Yours |\n|---|---|---|---|\n{body}")
+    st.markdown(f"| Limit | Field | Now stored{by} | {yours} |\n|---|---|---|---|\n{body}")
 
 
 def _steps(made: Draft) -> str:
@@ -204,7 +230,10 @@ def _steps(made: Draft) -> str:
 def _step(edit: Edit, before: Policy | None) -> str:
     head = f"<b>{state.text(edit.target.key)}</b> for {state.text(common.whose(edit.target))}"
     if edit.values is None:
-        word = "deleted, with every override under it" if edit.target.scope == "GLOBAL" else "cleared, inherits again"
+        word = "cleared, inherits again"
+        if _whole(edit):
+            count = edit.under.count if edit.under else 0
+            word = f"deleted, with the {count:,} tier limits and overrides under it" if count else "deleted"
         return (
             f"{head}: <span class='ph-bad'>{word}</span> (was {common.amount(before.limit) if before else 'not there'})"
         )

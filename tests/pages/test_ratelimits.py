@@ -185,8 +185,16 @@ def test_a_key_is_added_deactivated_and_deleted(limiter: Limiter, acme: Platform
     edit(app, "policies", edited_rows={at: {"active": False}})
     save(app)
     poll(lambda: limiter.peek("exports", "acme").limit is None)
+    under = [Target("exports", Scope.TENANT, "acme"), Target("exports", Scope.TIER, "team")]
+    ratelimits.save(acme, SYSTEM, [Edit(target, {"limit": 3}) for target in under], reason="two under it")
     edit(app, "policies", deleted_rows=[at])
-    assert "deleted, with every override under it" in texts(app)
+    assert "deleted, with the 2 tier limits and overrides under it" in texts(app)
+    ratelimits.save(acme, SYSTEM, [Edit(Target("exports", Scope.TENANT, "zero"), {"limit": 4})], reason="meanwhile")
+    save(app)
+    assert stored(acme)("exports").limit == 10, "an override came that nobody has seen"
+    drawn = texts(app)
+    assert "2 when you looked, 3 now" in drawn
+    assert "deleted, with the 3 tier limits and overrides under it" in drawn
     save(app)
     with pytest.raises(NotFound):
         stored(acme)("exports")
@@ -267,6 +275,67 @@ def test_a_change_is_taken_back_in_one_click(acme: Platform) -> None:
     press(app, "Revert")
     assert stored(acme)().limit == 1000
     assert audit.entries(acme, SYSTEM, limit=1)[0].action == "ratelimit.revert"
+
+
+def test_a_revert_that_deletes_or_overwrites_is_shown_first(acme: Platform) -> None:
+    key, mine = Target("exports"), Target("exports", Scope.TENANT, "acme")
+    ratelimits.save(acme, SYSTEM, [Edit(key, {"limit": 5}, 0)], reason="a new key")
+    ratelimits.save(acme, SYSTEM, [Edit(mine, {"limit": 3}, 0)], reason="an exception")
+    app = admin(acme, "History", hi_key="exports")
+    app.button(key=[b.key for b in app.button if b.label == "Revert"][1]).click().run()
+    drawn = texts(app)
+    assert "Revert exports for everyone?" in drawn
+    assert "1 override would be deleted" in drawn
+    assert stored(acme)("exports").limit == 5, "asked first"
+    press(app, "Leave it as it is")
+    assert "would be deleted" not in texts(app)
+    app.button(key=[b.key for b in app.button if b.label == "Revert"][1]).click().run()
+    press(app, "Revert all the same")
+    with pytest.raises(NotFound):
+        stored(acme)("exports")
+    assert "of it, as one new change" in next(b.help for b in app.button if b.label == "Revert")
+    press(app, "Revert")  # the deletion taken back in one click, with everything
+    assert (stored(acme)("exports").limit, stored(acme)("exports", Scope.TENANT, "acme").limit) == (5, 3)
+    # Something newer: both are shown, nothing is overwritten unseen.
+    ratelimits.save(acme, SYSTEM, [Edit(mine, {"limit": 11})], reason="first")
+    ratelimits.save(acme, SYSTEM, [Edit(mine, {"limit": 12})], reason="second")
+    app.run()
+    app.button(key=[b.key for b in app.button if b.label == "Revert"][1]).click().run()
+    drawn = texts(app)
+    assert "Changed again since" in drawn
+    assert "| 12 | 3 |" in drawn
+    assert stored(acme)("exports", Scope.TENANT, "acme").limit == 12
+    press(app, "Revert all the same")
+    assert stored(acme)("exports", Scope.TENANT, "acme").limit == 3
+
+
+def test_a_change_of_many_is_one_in_the_history(acme: Platform) -> None:
+    with acme.database.session() as session:
+        session.execute(text("INSERT INTO tenants (id, name, tier_code) SELECT 'n' || n, 'N ' || n, 'free'"
+                             " FROM generate_series(1, 30) n"))  # fmt: skip
+    edits = [Edit(Target("api_calls", Scope.TENANT, f"n{n}"), {"limit": n}, 0) for n in range(1, 31)]
+    ratelimits.save(acme, SYSTEM, edits, reason="thirty")
+    app = admin(acme, "History")
+    assert "and 25 more" in texts(app)
+    assert texts(app).count("“thirty”") == 1
+    press(app, "Revert")
+    assert "30 overrides would be deleted" in texts(app)
+    press(app, "Revert all the same")
+    assert not ratelimits.listing(acme, SYSTEM, scopes=(Scope.TENANT,)).rows
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ("ratelimits: {k: {limit: 1, tenants: {a: {limit: 1, expires_at: 2030-02-30}}}}", "expires_at"),
+        ("[" * 3000, "nested too deeply"),
+    ],
+)
+def test_a_document_that_cannot_be_read_is_refused_on_the_page(acme: Platform, document: str, words: str) -> None:
+    app = admin(acme, "Import and export")
+    app.text_area(key="rl_yaml_0").set_value(document)
+    press(app, "Preview")
+    assert words.replace("_", "\\_") in "\n".join(error.value for error in app.error)
 
 
 def test_a_document_is_previewed_and_applied_as_a_whole(acme: Platform) -> None:
