@@ -24,6 +24,12 @@ def platform_of(request: Request) -> Platform:
 
 def actor_of(request: Request) -> Actor:
     """The actor behind a request. Raises a 401 problem when there is none."""
+    found = _actor_of(request)
+    request.state.authenticated = True  # for api.throttle: from now on this caller has an allowance of its own
+    return found
+
+
+def _actor_of(request: Request) -> Actor:
     platform = platform_of(request)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme:

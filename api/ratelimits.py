@@ -13,7 +13,7 @@ from api.auth import TheActor, ThePlatform, actor_of, platform_of
 from api.problems import Problem
 from limiter import Scope
 from limiter.model import MAX_LIMIT, MAX_WINDOW_SECONDS
-from operations import ratelimit_explain, ratelimit_usage, ratelimit_wire, ratelimits
+from operations import ratelimit_explain, ratelimit_repair, ratelimit_usage, ratelimit_wire, ratelimits
 from operations.access import Actor
 from operations.change import Conflict, NotFound
 from operations.ratelimits import Edit, Policy, Target
@@ -27,7 +27,10 @@ _SCOPES = {"tiers": Scope.TIER, "tenants": Scope.TENANT, "agents": Scope.AGENT}
 
 
 class Values(BaseModel):
-    """A policy's values. `limit` null is unlimited, 0 blocks everything; what is left out keeps its value."""
+    """A policy's values. `limit` null is unlimited, 0 blocks everything.
+
+    What is left out keeps its value; a new policy must say its limit.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -121,7 +124,7 @@ def listing(
 def create(values: New, actor: TheActor, request: Request, response: Response) -> dict[str, Any]:
     """409 when the key is there already."""
     try:
-        body = _save(actor, request, response, Edit(Target(values.key), {"limit": None, **values.given()}, 0), values)
+        body = _save(actor, request, response, Edit(Target(values.key), values.given(), 0), values)
     except Conflict as error:
         raise Problem(409, "exists", f"The key {values.key} is there already.", current=error.current) from error
     response.headers["Location"] = f"{request.url.path}/{values.key}"
@@ -141,10 +144,19 @@ def simulate(proposal: Proposal, platform: ThePlatform, actor: TheActor) -> dict
 
 @_both.post("/reconcile", summary="Make Redis equal to PostgreSQL")
 def reconcile(
-    platform: ThePlatform, actor: TheActor, dry_run: Annotated[bool, Query(description="Only compare")] = False
+    platform: ThePlatform,
+    actor: TheActor,
+    request: Request,
+    dry_run: Annotated[bool, Query(description="Only compare")] = False,
 ) -> dict[str, Any]:
-    """The differences found, and whether they were repaired."""
-    body: dict[str, Any] = shapes.wire(ratelimit_wire.reconcile(platform, actor, repair=not dry_run))
+    """The differences found, and whether they were repaired: then it is in the record of changes."""
+    if dry_run:
+        found = ratelimit_wire.reconcile(platform, actor, repair=False)
+    else:
+        found = ratelimit_repair.repair(
+            platform, actor, reason=_reason(None, request), request_id=request.headers.get("x-request-id")
+        )
+    body: dict[str, Any] = shapes.wire(found)
     return body
 
 
@@ -177,9 +189,9 @@ def put(key: str, values: Values, platform: ThePlatform, actor: TheActor, reques
 
 
 @_both.delete("/{key}", summary="Delete a key with everything under it")
-def delete(key: str, actor: TheActor, request: Request, response: Response) -> dict[str, Any]:
-    """`If-Match` is needed."""
-    return _save(actor, request, response, Edit(Target(key), None, versions.required(request)), None)
+def delete(key: str, platform: ThePlatform, actor: TheActor, request: Request, response: Response) -> dict[str, Any]:
+    """`If-Match` is needed; `*` deletes whatever is there."""
+    return _delete(Target(key), platform, actor, request, response)
 
 
 @_both.get("/{key}/effective", summary="What applies to a tenant or agent, and why")
@@ -238,24 +250,37 @@ def put_override(
 
 @_both.delete("/{key}/{scope}/{reference}", summary="Clear an override")
 def delete_override(
-    key: str, scope: OverrideScope, reference: str, actor: TheActor, request: Request, response: Response
+    key: str, scope: OverrideScope, reference: str, platform: ThePlatform, actor: TheActor, request: Request,
+    response: Response,
+) -> dict[str, Any]:  # fmt: skip
+    """`If-Match` as for the key."""
+    return _delete(Target(key, _SCOPES[scope], reference), platform, actor, request, response)
+
+
+def _delete(
+    target: Target, platform: ThePlatform, actor: TheActor, request: Request, response: Response
 ) -> dict[str, Any]:
-    """`If-Match` is needed."""
-    edit = Edit(Target(key, _SCOPES[scope], reference), None, versions.required(request))
-    return _save(actor, request, response, edit, None)
+    seen = versions.required(request, lambda: ratelimits.get(platform, actor, target).version)
+    return _save(actor, request, response, Edit(target, None, seen), None)
 
 
 def _put(
     target: Target, values: Values, platform: ThePlatform, actor: TheActor, request: Request, response: Response
 ) -> dict[str, Any]:
-    seen = versions.optional(request)
+    def stored() -> int:
+        try:
+            return ratelimits.get(platform, actor, target).version
+        except NotFound as error:
+            raise Problem(412, "stale-version", f"If-Match: * asks for one that is there. {error}") from error
+
+    seen = versions.optional(request, stored)
     given = values.given()
     if seen is None:
         try:
             ratelimits.get(platform, actor, target)
         except NotFound:
             response.status_code = 201
-            return _save(actor, request, response, Edit(target, {"limit": None, **given}, 0), values)
+            return _save(actor, request, response, Edit(target, given, 0), values)
         versions.required(request)
     return _save(actor, request, response, Edit(target, given, seen), values)
 

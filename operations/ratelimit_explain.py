@@ -13,6 +13,7 @@ from sqlalchemy import or_, select
 from adapters.core import Unreachable, utcnow
 from limiter import Effective, KeyPolicies, Limiter, Mode, OnFailure, Rule, Scope, keys, resolve, window
 from limiter.keys import subject
+from limiter.model import MAX_COST
 from limiter.table import Loaded
 from models import Agent, RateLimitPolicy, Tenant, Tier
 from operations import access, change
@@ -20,6 +21,7 @@ from operations.access import Actor, Permission
 from operations.change import NotFound
 from operations.platform import Platform
 from operations.ratelimit_rules import rule_of, window_text
+from operations.ratelimit_store import storable
 from operations.ratelimit_wire import tier_of
 from operations.ratelimits import Policy, to_policy
 
@@ -80,7 +82,7 @@ def effective_many(platform: Platform, who: Sequence[tuple[str, str | None, str 
     if not who:
         return []
     wanted = {key for key, _, _ in who}
-    tenants = {tenant for _, tenant, _ in who if tenant}
+    tenants = {tenant for _, tenant, _ in who if tenant and storable(tenant)}
     tables: dict[str, KeyPolicies] = {key: KeyPolicies() for key in wanted}
     p = RateLimitPolicy
     query = select(p).where(p.key.in_(wanted), or_(p.scope.in_(("GLOBAL", "TIER")), p.tenant_id.in_(tenants)))
@@ -129,6 +131,8 @@ def explain(platform: Platform, actor: Actor, key: str, tenant: str | None, agen
     Raises access.Forbidden, change.NotFound (no such key, tenant or agent), StoreUnavailable.
     """
     access.require(actor, Permission.RATELIMIT_VIEW)
+    if not storable(key, tenant, agent):
+        raise NotFound("There is no key, tenant or agent with such a name.")
     p = RateLimitPolicy
     who = [p.scope == "GLOBAL"]
     with platform.database.session() as session:
@@ -255,7 +259,8 @@ def prove(platform: Platform, actor: Actor, key: str, tenant: str | None, agent:
         try:
             target = PROBE_LIMIT if said.limit is None else said.limit
             big = max(0, target - PROBE_LIMIT)
-            costs = ([big] if big else []) + [1] * (min(target, PROBE_LIMIT) + 2)
+            costs = [MAX_COST] * (big // MAX_COST) + ([big % MAX_COST] if big % MAX_COST else [])
+            costs += [1] * (min(target, PROBE_LIMIT) + 2)
             for cost in costs:
                 decision = limiter.check(probe_key, who, cost=cost)
                 if decision.degraded:
@@ -304,22 +309,30 @@ def reset(
     Raises access.Forbidden, change.NotFound, Unreachable, StoreUnavailable.
     """
     access.require(actor, Permission.RATELIMIT_EDIT)
-    said = explain(platform, actor, key, tenant, agent)
-    own = said.source.startswith("agent:")
-    who = subject(tenant, agent if own else None)
+    if not storable(key, tenant, agent) or not _limited(platform, key):
+        raise NotFound(f"There is no limit {change.clean(key)}.")
+    # As the limiter resolves it: callers of the API and "nobody" have counters, and no row of a tenant.
+    effective = effective_many(platform, [(key, tenant, agent)])[0]
+    used, _ = _use(platform, key, effective)
+    who, seconds = effective.subject, effective.window_seconds
     number = keys.shard(key, who)
     name = f"ratelimit/{key}/counter/{who}"
     with change.door(
         platform, actor, Permission.RATELIMIT_EDIT, action="ratelimit.reset", subject=name, reason=reason,
         request_id=request_id,
     ) as door:  # fmt: skip
-        door.audit({"used": said.used}, {"used": 0})
+        door.audit({"used": used}, {"used": 0})
         try:
             with platform.redis.pipeline(transaction=False) as pipe:
-                pipe.delete(keys.counter(number, key, who, said.window_seconds))
-                pipe.zrem(keys.top(number, key), f"{said.window_seconds * 1000}|{who}")
-                pipe.zrem(keys.near(number, key), f"{said.window_seconds * 1000}|{who}")
+                pipe.delete(keys.counter(number, key, who, seconds))
+                pipe.zrem(keys.top(number, key), f"{seconds * 1000}|{who}")
+                pipe.zrem(keys.near(number, key), f"{seconds * 1000}|{who}")
                 pipe.execute()
         except RedisError as error:
             raise Unreachable("Redis does not answer, so the counter was not reset.", detail=repr(error)) from error
-    return said.used or 0
+    return used or 0
+
+
+def _limited(platform: Platform, key: str) -> bool:
+    with platform.database.session() as session:
+        return session.scalar(select(RateLimitPolicy.id).where(RateLimitPolicy.key == key).limit(1)) is not None

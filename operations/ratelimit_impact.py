@@ -14,7 +14,7 @@ from adapters.core import utcnow
 from limiter import Effective, KeyPolicies, Scope, resolve, usage
 from limiter.keys import split_subject, subject
 from models import Agent, RateLimitPolicy, Tenant, Tier
-from operations import access, ratelimit_rules, ratelimit_store
+from operations import access, ratelimit_rules, ratelimit_store, ratelimit_subjects
 from operations.access import Actor, Permission
 from operations.platform import Platform
 from operations.ratelimit_rules import rule_of
@@ -81,8 +81,8 @@ def impact(platform: Platform, actor: Actor, edits: Sequence[Edit]) -> tuple[Imp
     with platform.database.session(seconds=20) as session:
         rows = session.scalars(select(RateLimitPolicy).where(RateLimitPolicy.key.in_(names)))
         known = {policy.target: policy for policy in map(to_policy, rows)}
-        tenants = {row.id: (row.tier_code, row.name) for row in session.execute(
-            select(Tenant.id, Tenant.tier_code, Tenant.name).where(Tenant.status != "closed"))}  # fmt: skip
+        open_ones = select(Tenant.id, Tenant.tier_code, Tenant.name).where(Tenant.status != ratelimit_subjects.CLOSED)
+        tenants = {row.id: (row.tier_code, row.name) for row in session.execute(open_ones)}
         owners = {row.id: row.tenant_id for row in session.execute(
             select(Agent.id, Agent.tenant_id).where(Agent.id.in_(agents)))}  # fmt: skip
     return tuple(_of_key(platform, key, known, wishes, tenants, owners) for key in names)
@@ -123,7 +123,9 @@ def _of_key(
     agents = 0
     for who in set(before.agents) | set(after.agents):
         tenant, agent = split_subject(who)
-        tier = tenants.get(tenant, ("", ""))[0]
+        if tenant not in tenants:
+            continue  # closed
+        tier = tenants[tenant][0]
         old, new = (resolve(table, tenant, agent, tier, at) for table in (before, after))
         if _differ(old, new):
             agents += 1

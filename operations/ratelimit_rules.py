@@ -23,6 +23,8 @@ FIELDS = (
     "limit", "window_seconds", "policy", "warn_percent", "on_redis_failure", "active", "expires_at", "description",
     "owner",
 )  # fmt: skip
+RESERVED = frozenset({"signals"})
+"""Names that mean something else where a key stands in the API's addresses."""
 _TEXT = {"description": 500, "owner": 200}
 _UNITS = {"second": 1, "sec": 1, "s": 1, "minute": 60, "min": 60, "m": 60, "hour": 3600, "h": 3600, "day": 86400,
           "d": 86400, "week": 604800, "w": 604800}  # fmt: skip
@@ -60,6 +62,10 @@ def validate(edit: Edit) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if not KEY_PATTERN.fullmatch(target.key):
         errors.append(FieldError("key", "is not a name", "a-z first, then a-z 0-9 . _ -, at most 64"))
+    elif target.scope is Scope.GLOBAL and target.key in RESERVED:
+        errors.append(FieldError("key", "is reserved", f"another name than {', '.join(sorted(RESERVED))}"))
+    if clean(target.reference) != target.reference:
+        errors.append(FieldError(target.scope.lower(), "is not a name", "the id of one that exists"))
     if (target.scope is Scope.GLOBAL) == bool(target.reference):
         errors.append(FieldError("scope", "does not match its reference", "GLOBAL alone has none"))
     for name, value in given.items():

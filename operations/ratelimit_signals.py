@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import select, text
+from sqlalchemy import false, select, text
 
 from adapters.core import Unreachable
 from limiter import Mode, keys
@@ -19,6 +19,7 @@ from operations import access, change, ratelimit_notices
 from operations.access import Actor, Permission
 from operations.change import FieldError, Invalid
 from operations.platform import Platform
+from operations.ratelimit_store import storable
 
 PER_SHARD = 200
 """As many as a stream holds, see decide.lua."""
@@ -68,7 +69,7 @@ def signals(
     query = select(s).order_by(s.last_at.desc(), s.id.desc()).limit(max(1, min(limit, MOST)))
     for column, wanted in ((s.audience, audience), (s.tenant, tenant), (s.key, key)):
         if wanted is not None:
-            query = query.where(column == change.clean(wanted))
+            query = query.where(column == wanted if storable(wanted) else false())
     with platform.database.session() as session:
         rows = list(session.scalars(query))
         told = ratelimit_notices.told(session, rows)

@@ -14,7 +14,7 @@ from adapters.core import utcnow
 from limiter import Scope
 from models import Agent, RateLimitPolicy, Tenant, Tier
 from operations import ratelimit_rules
-from operations.change import FieldError, Invalid, NotFound
+from operations.change import FieldError, Invalid, NotFound, clean
 from operations.ratelimit_values import Edit, Policy, Target, Under, to_policy
 
 T = TypeVar("T")
@@ -31,6 +31,8 @@ def read(session: Session, targets: Iterable[Target]) -> dict[Target, RateLimitP
     """The rows of these targets; those that do not exist are left out."""
     wanted: dict[tuple[str, Scope], list[str]] = defaultdict(list)
     for target in dict.fromkeys(targets):
+        if not storable(target.key, target.reference):
+            continue
         wanted[target.key, target.scope].append(target.reference)
     p = RateLimitPolicy
     found: dict[Target, RateLimitPolicy] = {}
@@ -42,6 +44,11 @@ def read(session: Session, targets: Iterable[Target]) -> dict[Target, RateLimitP
                 where.append(column.in_(chunk))
             found |= {_target(row): row for row in session.scalars(select(p).where(*where))}
     return found
+
+
+def storable(*names: str | None) -> bool:
+    """Whether PostgreSQL can hold these names at all; what it cannot hold, it does not have."""
+    return all(name is None or clean(name) == name for name in names)
 
 
 def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:

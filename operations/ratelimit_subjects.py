@@ -13,6 +13,7 @@ from operations.access import Actor, Permission
 from operations.platform import Platform
 
 MOST = 200
+CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,16 @@ class Found:
 
 
 def find(platform: Platform, actor: Actor, words: str = "", limit: int = 50, tier: str | None = None) -> Found:
-    """Tenants whose name or id contains ``words``, those beginning with it first; at most ``limit`` (200).
+    """Tenants (but closed ones) whose name or id contains ``words``, beginning with it first; at most ``limit`` (200).
 
     Raises access.Forbidden without infra:ratelimit:view, StoreUnavailable.
     """
     access.require(actor, Permission.RATELIMIT_VIEW)
     wanted = change.clean(words).strip().lower()[:200]
     name = func.lower(Tenant.name)
-    where = [] if tier is None else [Tenant.tier_code == tier]
+    where = [Tenant.status != CLOSED]
+    if tier is not None:
+        where.append(Tenant.tier_code == tier)
     order = [name.startswith(wanted, autoescape=True).desc(), name, Tenant.id]
     if wanted:
         where.append(or_(name.contains(wanted, autoescape=True), Tenant.id.contains(wanted, autoescape=True)))
@@ -71,8 +74,13 @@ def missing(platform: Platform, actor: Actor, tenants: Iterable[str]) -> list[st
 
 
 def of_tier(platform: Platform, actor: Actor, tier: str, limit: int = 10_000) -> list[str]:
-    """Ids of a tier's tenants by id, at most ``limit``. Raises access.Forbidden, StoreUnavailable."""
+    """Ids of a tier's tenants (but closed ones) by id, at most ``limit``. Raises access.Forbidden, StoreUnavailable."""
     access.require(actor, Permission.RATELIMIT_VIEW)
-    query = select(Tenant.id).where(Tenant.tier_code == tier).order_by(Tenant.id).limit(max(1, min(limit, 10_000)))
+    query = (
+        select(Tenant.id)
+        .where(Tenant.tier_code == tier, Tenant.status != CLOSED)
+        .order_by(Tenant.id)
+        .limit(max(1, min(limit, 10_000)))
+    )
     with platform.database.session() as session:
         return list(session.scalars(query))

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from adapters.core import Unreachable, utcnow
 from limiter import Effective, keys, usage
 from limiter.keys import split_subject, subject
-from operations import access, ratelimit_explain, stopping
+from models import Tenant, Tier
+from operations import access, ratelimit_explain, ratelimit_rules, stopping
 from operations.access import Actor, Permission
-from operations.change import FieldError, Invalid, NotFound
+from operations.change import NotFound, clean
 from operations.platform import Platform
 from operations.ratelimit_signals import signals as signals
-from operations.ratelimits import policies
+from operations.ratelimit_store import storable
+from operations.ratelimits import Edit, Target, policies
 
 MOST = 100
+BLOCKED_MOST = 100 * keys.SHARDS
 BATCH = 1000
 LATE_HOURS = 3
 """Hours read again and again: limiters whose clocks are behind may still count into them."""
@@ -68,7 +72,9 @@ class Live:
     at: datetime
     keys: tuple[KeyNow, ...]
     top: tuple[Subject, ...]
+    """By key, and of each key those who used most first, at most 100."""
     near: tuple[Subject, ...]
+    """The nearest first, at most 100 of each key."""
     minutes: tuple[tuple[datetime, dict[str, dict[str, int]]], ...]
     """The last minutes, oldest first, the present one unfinished: key to outcome to number."""
     subscribers: int
@@ -156,14 +162,26 @@ def live(platform: Platform, actor: Actor, *, near_percent: int = 80, minutes: i
         )  # fmt: skip
     near = [row for row in rows if row.share is not None and row.share >= near_percent]
     return Live(
-        utcnow(), tuple(items), tuple(sorted(rows, key=lambda row: -row.used)[:MOST]),
-        tuple(sorted(near, key=lambda row: -(row.share or 0))[:MOST]),
+        utcnow(), tuple(items), tuple(_first(rows, names, lambda row: -row.used)),
+        tuple(sorted(_first(near, names, _by_share), key=_by_share)),
         tuple(
             (datetime.fromtimestamp(minute * 60, UTC), {key: dict(count) for key, count in outcomes[minute].items()})
             for minute in span
         ),
         int(listeners),
     )  # fmt: skip
+
+
+def _first(rows: list[Subject], names: list[str], rank: Callable[[Subject], float]) -> list[Subject]:
+    """The first of each key: a token and an upload are no common measure, and no key crowds out another."""
+    by_key: dict[str, list[Subject]] = defaultdict(list)
+    for row in sorted(rows, key=rank):
+        by_key[row.key].append(row)
+    return [row for key in names for row in by_key[key][:MOST]]
+
+
+def _by_share(row: Subject) -> float:
+    return -(row.share or 0)
 
 
 def _beside_limits(platform: Platform, uses: list[usage.Use]) -> list[Subject]:
@@ -194,7 +212,10 @@ def key_usage(platform: Platform, actor: Actor, key: str, *, near_percent: int =
 def blocked(
     platform: Platform, actor: Actor, *, key: str = "", tenant: str = "", limit: int = 100
 ) -> list[BlockedCall]:
-    """The log of blocked decisions, newest first, at most ``limit`` (500). Raises access.Forbidden, Unreachable."""
+    """The log of blocked decisions, newest first, at most ``limit`` of those that match.
+
+    Redis keeps the newest 100 of each of its 64 parts. Raises access.Forbidden, Unreachable.
+    """
     access.require(actor, Permission.RATELIMIT_VIEW)
     try:
         lines = usage.blocked(platform.redis)
@@ -206,7 +227,7 @@ def blocked(
         if (not key or line.key == key) and (not tenant or tenant.lower() in owner.lower()):
             at = datetime.fromtimestamp(line.at, UTC)
             found.append(BlockedCall(at, line.key, owner, agent, line.limit, line.used, line.cost, line.source))
-    return found[: max(1, min(limit, 500))]
+    return found[: max(1, min(limit, BLOCKED_MOST))]
 
 
 def collect(platform: Platform) -> int:
@@ -290,9 +311,12 @@ def simulate(
     known = {item.target.key: item for item in policies(platform, actor)}
     if key not in known:
         raise NotFound(f"There is no limit {key}.")
-    if limit is not None and limit < 0:
-        raise Invalid([FieldError("limit", "is out of range", "0 or more, or unlimited")])
-    width = window_seconds or known[key].window_seconds or 3600
+    wish: dict[str, Any] = {"limit": limit, "window_seconds": window_seconds, "policy": policy}
+    ratelimit_rules.validate(
+        Edit(Target(key), {name: value for name, value in wish.items() if value is not None or name == "limit"})
+    )
+    _exist(platform, tier, tenant)
+    width = (known[key].window_seconds or 3600) if window_seconds is None else window_seconds
     since = utcnow().replace(minute=0, second=0, microsecond=0) - timedelta(days=max(1, min(days, 31)))
     granularity, rows = _history(platform, key, since)
     decided = _decided_by(platform, key, list(rows), tier, tenant)
@@ -322,6 +346,14 @@ def simulate(
         key, limit, width, policy or known[key].policy or "HARD", since, granularity, len(decided),
         tuple(affected[:MOST]), len(affected), sum(item.over for item in affected), tuple(by_hour),
     )  # fmt: skip
+
+
+def _exist(platform: Platform, tier: str | None, tenant: str | None) -> None:
+    for kind, table, name in (("tier", Tier.code, tier), ("tenant", Tenant.id, tenant)):
+        if name is not None:
+            with platform.database.session() as session:
+                if not storable(name) or session.scalar(select(table).where(table == name)) is None:
+                    raise NotFound(f"There is no {kind} {clean(name)}.")
 
 
 def _history(platform: Platform, key: str, since: datetime) -> tuple[str, dict[str, list[tuple[datetime, int]]]]:

@@ -192,13 +192,13 @@ def under(platform: Platform, actor: Actor, keys: Iterable[str]) -> dict[str, Un
 def _perform(door: change.Door, rows: Rows, edit: Edit, values: dict[str, Any] | None, made: _KeyChange) -> list[Done]:
     target = edit.target
     before = rows.now.get(target)
+    if before is None and values is None:
+        raise NotFound(f"There is no limit {target.subject.removeprefix('ratelimit/')}.")
     if edit.seen is not None and edit.seen != (before.version if before else 0):
         raise Conflict(
             ratelimit_rules.plain_values(before), None if edit.values is None else {**edit.values, "of": target.subject}
         )
-    if values is None:
-        if before is None:
-            raise NotFound(f"There is no limit {target.subject.removeprefix('ratelimit/')}.")
+    if before is not None and values is None:
         gone = [before]
         if target.scope is Scope.GLOBAL:
             below = rows.under(target.key)
@@ -210,6 +210,7 @@ def _perform(door: change.Door, rows: Rows, edit: Edit, values: dict[str, Any] |
                 )
             gone += below
         return [_delete(door, rows, one, made) for one in gone]
+    assert values is not None
     made.version += 1
     after = rows.put(target, values, version=made.version, by=door.actor.name, reason=door.reason)
     door.audit(ratelimit_rules.plain_values(before), ratelimit_rules.plain_values(after), target.subject)

@@ -19,6 +19,8 @@ from operations import (
     change,
     ratelimit_explain,
     ratelimit_history,
+    ratelimit_impact,
+    ratelimit_subjects,
     ratelimit_usage,
     ratelimit_wire,
     ratelimit_yaml,
@@ -256,3 +258,120 @@ def test_of_many_who_revert_the_same_change_one_does(tenants: Platform) -> None:
     reverts = [one for one in ratelimit_history.history(tenants, PIM) if one.action == "ratelimit.revert"]
     assert len(reverts) == 1
     assert audit.verify_chain(tenants).ok
+
+
+@pytest.mark.parametrize("limit", [1_000_000_201, 5_000_000_000, 999_999_999_999])
+def test_a_limit_above_the_largest_cost_is_proved_too(tenants: Platform, limit: int) -> None:
+    set_limit(tenants, Target("bytes"), limit=limit)
+    proof = ratelimit_explain.prove(tenants, SYSTEM, "bytes", "acme")
+    assert (proof.right, proof.admitted, proof.rejected_at) == (True, limit, limit + 1)
+
+
+@pytest.mark.parametrize("tenant", ["caller-abc", None, "-", "a/b", "acme"])
+def test_every_counter_can_be_reset_whoever_it_is_of(limiter: Limiter, tenants: Platform, tenant: str | None) -> None:
+    limiter.check("voice_minutes", tenant, cost=2)
+    limiter.check("api_calls", tenant, cost=4)
+    assert ratelimit_explain.reset(tenants, SYSTEM, "api_calls", tenant, reason="asked for") == 4
+    assert limiter.peek("api_calls", tenant).used == 0
+    entry = audit.entries(tenants, SYSTEM, limit=1)[0]
+    assert (entry.action, entry.before, entry.reason) == ("ratelimit.reset", {"used": 4}, "asked for")
+    for key, who in (("nothing", "acme"), ("a\x00b", "acme"), ("api_calls", "a\x00b")):
+        with pytest.raises(change.NotFound):
+            ratelimit_explain.reset(tenants, SYSTEM, key, who, reason="asked for")
+    with pytest.raises(Forbidden):
+        ratelimit_explain.reset(tenants, PIM, "api_calls", tenant, reason="asked for")
+
+
+def test_top_consumers_and_near_are_ranked_and_cut_per_key(
+    limiter: Limiter, tenants: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ratelimit_usage, "MOST", 3)
+    set_limit(tenants, Target("tokens"), limit=10_000)
+    set_limit(tenants, Target("uploads"), limit=10)
+    poll(lambda: (limiter.peek("tokens", "x").limit, limiter.peek("uploads", "x").limit) == (10_000, 10))
+    for n in range(5):
+        limiter.check("tokens", f"t{n}", cost=9000 + n)
+        limiter.check("uploads", f"t{n}", cost=n + 5)
+    now = ratelimit_usage.live(tenants, PIM, near_percent=60)
+    top = {key: [row.tenant for row in now.top if row.key == key] for key in ("tokens", "uploads")}
+    assert top == {"tokens": ["t4", "t3", "t2"], "uploads": ["t4", "t3", "t2"]}
+    assert [row.tenant for row in now.near if row.key == "uploads"] == ["t4", "t3", "t2"]
+    shares = [row.share for row in now.near]
+    assert shares == sorted(shares, key=lambda share: -(share or 0))
+    of_key = ratelimit_usage.key_usage(tenants, PIM, "uploads")
+    assert [row.used for row in of_key["top"]] == [9, 8, 7]
+    assert [row.used for row in of_key["near"]] == [9, 8]
+    assert (of_key["now"].active_subjects, of_key["now"].top_share) == (5, 90.0)
+
+
+@pytest.mark.parametrize(
+    ("wish", "field"),
+    [
+        ({"limit": -1}, "limit"),
+        ({"limit": 10**12 + 1}, "limit"),
+        ({"limit": 1, "window_seconds": 0}, "window_seconds"),
+        ({"limit": 1, "window_seconds": 10**12}, "window_seconds"),
+        ({"limit": 1, "policy": "MAYBE"}, "policy"),
+    ],
+)
+def test_a_proposal_obeys_the_rules_of_a_policy(tenants: Platform, wish: dict[str, Any], field: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        ratelimit_usage.simulate(tenants, PIM, "api_calls", **wish)
+    assert [error.field for error in refused.value.errors] == [field]
+
+
+def test_what_if_over_a_rolling_window_says_the_hours(tenants: Platform) -> None:
+    """A window of three hours, SOFT, against use recorded by the hour: 4, 4, 4, 9, nothing, 4 of a limit of 10."""
+    start = (utcnow() - timedelta(days=1)).replace(hour=6, minute=0, second=0, microsecond=0)
+    with tenants.database.session() as session:
+        for at, amount in ((0, 4), (1, 4), (2, 4), (3, 9), (5, 4)):
+            session.execute(
+                text("INSERT INTO rate_limit_usage (key, subject, hour, amount)"
+                     " VALUES ('file_uploads', 'acme', :at, :n)"),
+                {"at": start + timedelta(hours=at), "n": amount},
+            )  # fmt: skip
+    wish: dict[str, Any] = {"limit": 10, "window_seconds": 3 * 3600, "tenant": "acme"}
+    found = ratelimit_usage.simulate(tenants, PIM, "file_uploads", policy="SOFT", **wish)
+    # 4, 8, then 2 of 4 fit; of the 9, 4 fit (4 + 2 are still inside); at 11 o'clock 4 + 4 are inside no more but 4.
+    assert {at: n for at, n in enumerate(found.by_hour) if n} == {8: 2, 9: 5}
+    assert (found.over_total, found.policy, found.window_seconds, found.granularity) == (7, "SOFT", 10_800, "hour")
+    assert found.affected[0].hours == (start + timedelta(hours=3), start + timedelta(hours=2))
+    warn = ratelimit_usage.simulate(tenants, PIM, "file_uploads", policy="WARN", **wish)
+    assert (warn.policy, warn.over_total, warn.affected[0].used) == ("WARN", 7, 25)
+    as_it_is = ratelimit_usage.simulate(tenants, PIM, "file_uploads", limit=10, tenant="acme")
+    assert as_it_is.window_seconds == ratelimits.get(tenants, PIM, Target("file_uploads")).window_seconds
+
+
+def test_closed_tenants_are_neither_counted_nor_offered(tenants: Platform) -> None:
+    with tenants.database.session() as session:
+        session.execute(
+            text("INSERT INTO tenants (id, name, tier_code, status) VALUES ('left', 'Left', 'free', 'closed')")
+        )
+        session.execute(text("INSERT INTO agents (id, tenant_id, name) VALUES ('ghost', 'left', 'Ghost')"))
+    set_limit(tenants, Target("exports"), limit=5)
+    set_limit(tenants, Target("exports", Scope.TENANT, "left"), limit=4)
+    set_limit(tenants, Target("exports", Scope.AGENT, "ghost"), limit=4)
+    found = ratelimit_impact.impact(tenants, PIM, [Edit(Target("exports"), None)])[0]
+    assert (found.tenants, found.agents) == (2, 0)
+    assert ratelimit_subjects.of_tier(tenants, PIM, "free") == ["zero"]
+    assert ratelimit_subjects.find(tenants, PIM, "left").total == 0
+    assert ratelimit_subjects.find(tenants, PIM).total == 2
+
+
+def test_overrides_that_end_soon_come_first_and_can_be_asked_for(tenants: Platform) -> None:
+    with tenants.database.session() as session:
+        session.execute(text("INSERT INTO tenants (id, name, tier_code) SELECT 'n' || n, 'N', 'free'"
+                             " FROM generate_series(1, 6) n"))  # fmt: skip
+    hours = {"n1": 24 * 40, "n2": None, "n3": 2, "n4": -5, "n5": 24 * 5, "n6": 30}
+    for tenant, after in hours.items():
+        expires = None if after is None else utcnow() + timedelta(hours=after)
+        set_limit(tenants, Target("api_calls", Scope.TENANT, tenant), limit=1, expires_at=expires)
+
+    def found(days: int | None = None) -> list[str]:
+        rows = ratelimits.listing(tenants, PIM, scopes=(Scope.TENANT,), expiring_days=days).rows
+        return [policy.target.reference for policy in rows]
+
+    assert found() == ["n3", "n6", "n5", "n1", "n2", "n4"], "those that ended already come last"
+    assert (found(1), found(7), found(30), found(60)) == (
+        ["n3"], ["n3", "n6", "n5"], ["n3", "n6", "n5"], ["n3", "n6", "n5", "n1"],
+    )  # fmt: skip

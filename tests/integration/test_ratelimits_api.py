@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
+from adapters.core import utcnow
 from api import create_api
 from limiter import Limiter, keys, publish
 from operations import apitokens, audit, outbox, ratelimit_wire, tenants
@@ -113,3 +115,130 @@ def test_a_tier_changed_while_redis_was_away_is_delivered_on_its_return(
     standins.fault("redis", None)
     poll(lambda: outbox.deliver_soon(platform, ratelimit_wire.TOPIC, keys.TENANTS))
     assert ratelimit_wire.reconcile(platform, repair=False).total == 0
+
+
+ROOT = "/infrastructure/ratelimits"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", f"{ROOT}/api_calls/tenants/acme", {"window_seconds": 60}),
+        ("PUT", f"{ROOT}/renders", {"window_seconds": 60}),
+        ("POST", ROOT, {"key": "renders"}),
+    ],
+)
+def test_a_new_policy_must_say_its_limit(client: TestClient, method: str, path: str, body: dict[str, object]) -> None:
+    said = client.request(method, path, json=body)
+    assert said.status_code == 422, said.text
+    assert said.json()["errors"][0]["field"] == "limit"
+    assert client.get(path if method == "PUT" else f"{ROOT}/renders").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", f"{ROOT}/a%00b", None, 404),
+        ("PUT", f"{ROOT}/a%00b", {"limit": 1}, 422),
+        ("GET", f"{ROOT}/a%00b/effective", None, 404),
+        ("GET", f"{ROOT}/a%00b/usage", None, 404),
+        ("GET", f"{ROOT}/api_calls/effective?tenant=a%00b", None, 404),
+        ("GET", f"{ROOT}/api_calls/effective?tenant=acme&agent=a%00b", None, 404),
+        ("GET", f"{ROOT}/api_calls/tenants/a%00b", None, 404),
+        ("PUT", f"{ROOT}/api_calls/tenants/a%00b", {"limit": 1}, 422),
+        ("PUT", f"{ROOT}/api_calls/tenants/acme", {"limit": 1, "owner": "a\x00b"}, 201),
+        ("GET", f"{ROOT}?key=a%00b&q=%00", None, 200),
+        ("GET", f"{ROOT}/signals?tenant=a%00b", None, 200),
+        ("POST", f"{ROOT}/simulate", {"key": "a\x00b", "limit": 1}, 404),
+        ("POST", f"{ROOT}/simulate", {"key": "api_calls", "limit": 1, "tier": "a\x00b"}, 404),
+        ("POST", f"{ROOT}/simulate", {"key": "api_calls", "limit": 1, "tier": "gold"}, 404),
+        ("POST", f"{ROOT}/simulate", {"key": "api_calls", "limit": 1, "tenant": "nobody"}, 404),
+        ("POST", ROOT, {"key": "signals", "limit": 1}, 422),
+        ("PUT", f"{ROOT}/signals", {"limit": 1}, 422),
+    ],
+)
+def test_names_that_cannot_be_are_refused_and_not_a_failure(
+    client: TestClient, method: str, path: str, body: dict[str, object] | None, status: int
+) -> None:
+    said = client.request(method, path, json=body)
+    assert said.status_code == status, said.text
+
+
+def test_if_match_as_the_standard_says(client: TestClient) -> None:
+    path = f"{ROOT}/api_calls/tenants/acme"
+    exists = {"If-Match": "*"}
+    assert client.put(path, json={"limit": 1}, headers=exists).status_code == 412, "it asks for one that is there"
+    assert client.delete(path, headers=exists).status_code == 404
+    assert client.delete(path, headers={"If-Match": '"3"'}).status_code == 404
+    made = client.put(path, json={"limit": 1})
+    assert made.status_code == 201
+    weak = client.put(path, json={"limit": 2}, headers={"If-Match": f"W/{made.headers['etag']}"})
+    assert (weak.status_code, client.get(path).json()["limit"]) == (412, 1)
+    assert client.put(path, json={"limit": 2}, headers=exists).json()["limit"] == 2
+    assert client.put(path, json={"limit": 3}, headers={"If-Match": "soon"}).status_code == 400
+    assert client.delete(path, headers={"If-Match": made.headers["etag"]}).status_code == 412
+    assert client.delete(path, headers=exists).status_code == 200
+
+
+def test_lists_are_filtered_and_paged(client: TestClient, platform: Platform) -> None:
+    with platform.database.session() as session:
+        session.execute(text("INSERT INTO tenants (id, name, tier_code) SELECT 'n' || n, 'Number ' || n, 'free'"
+                             " FROM generate_series(1, 12) n"))  # fmt: skip
+    soon = (utcnow() + timedelta(days=2)).isoformat()
+    late = (utcnow() + timedelta(days=60)).isoformat()
+    for n in range(1, 13):
+        body = {"limit": n, "active": n != 5, "owner": "sales" if n == 7 else ""}
+        body |= {"expires_at": soon if n == 9 else late if n == 3 else None}
+        assert client.put(f"{ROOT}/api_calls/tenants/n{n}", json=body).status_code == 201
+    assert client.put(f"{ROOT}/api_calls/agents/bot", json={"limit": 1}).status_code == 201
+
+    def found(**query: object) -> list[str]:
+        return [row["tenant"] for row in client.get(ROOT, params=query).json()["items"]]
+
+    tenants = [f"n{n}" for n in range(1, 13)]
+    everyone = found(applies_to="TENANT")
+    assert sorted(everyone) == sorted(tenants)
+    assert everyone[:2] == ["n9", "n3"], "soon expiring first"
+    assert len(found(applies_to=["TENANT", "AGENT"])) == 13
+    assert found(applies_to="AGENT") == ["acme"]
+    assert found(applies_to="TENANT", active=False) == ["n5"]
+    assert found(applies_to="TENANT", expiring_days=7) == ["n9"]
+    assert found(applies_to="TENANT", expiring_days=90) == ["n9", "n3"]
+    assert found(applies_to="TENANT", q="sales") == ["n7"]
+    assert found(applies_to="TENANT", q="umber 12") == ["n12"]
+    pages = [found(applies_to="TENANT", limit=5, offset=at) for at in (0, 5, 10, 15)]
+    assert [len(page) for page in pages] == [5, 5, 2, 0]
+    assert [row for page in pages for row in page] == everyone
+    paged = client.get(f"{ROOT}/api_calls/tenants", params={"limit": 5, "offset": 10, "q": "number"}).json()
+    assert (len(paged["items"]), paged["total"], paged["offset"]) == (2, 12, 10)
+    assert client.get(ROOT, params={"limit": 201}).status_code == 422
+
+
+def test_a_repair_on_demand_is_on_record_and_a_dry_run_changes_nothing(client: TestClient, platform: Platform) -> None:
+    platform.redis.delete(keys.config("api_calls"))
+    before = len(audit.entries(platform, SYSTEM, "ratelimit/redis"))
+    dry = client.post(f"{ROOT}/reconcile", params={"dry_run": True}).json()
+    assert (dry["total"], dry["repaired"]) == (1, False)
+    assert client.post(f"{ROOT}/reconcile", params={"dry_run": True}).json()["total"] == 1
+    done = client.post(f"{ROOT}/reconcile", headers={"X-Reason": "it was wiped"}).json()
+    assert (done["total"], done["repaired"]) == (1, True)
+    assert client.post(f"{ROOT}/reconcile").json()["total"] == 0
+    entries = audit.entries(platform, SYSTEM, "ratelimit/redis")
+    assert len(entries) == before + 1
+    assert (entries[0].action, entries[0].reason) == ("ratelimit.reconcile", "it was wiped")
+    assert entries[0].before == {"differences": 1, "keys": ["api_calls"]}
+
+
+def test_guessing_tokens_spends_the_allowance_of_the_address(client: TestClient, platform: Platform) -> None:
+    assert client.get(ROOT).status_code == 200  # this token is known from now on
+    tag = client.get(f"{ROOT}/console_api").headers["etag"]
+    assert client.put(f"{ROOT}/console_api", json={"limit": 20}, headers={"If-Match": tag}).status_code == 200
+    poll(lambda: platform.limiter.peek("console_api", "somebody").limit == 20)
+    guesses = [client.get(ROOT, headers={"Authorization": f"Bearer guess-{n}"}).status_code for n in range(40)]
+    assert set(guesses[:10]) == {401}
+    assert guesses[-10:] == [429] * 10, "a new token each time is still the same address"
+    free = [client.get("/openapi.json", headers={"Authorization": "Bearer open"}).status_code for _ in range(3)]
+    assert free == [429] * 3, "what needs no token makes nobody known"
+    assert client.get(ROOT).status_code == 200, "who has shown to be somebody has an allowance of its own"
+    counters = set(platform.redis.scan_iter("rl:*:c:console_api:*"))
+    assert len(counters) == 2, counters
