@@ -8,7 +8,7 @@ from functools import partial
 import streamlit as st
 
 from adapters.core import AdapterError, utcnow
-from operations import change, ratelimit_wire, ratelimit_yaml
+from operations import change, ratelimit_repair, ratelimit_wire, ratelimit_yaml
 from operations.change import FieldError
 from operations.ratelimit_wire import Reconciled
 from operations.ratelimit_yaml import Step
@@ -130,7 +130,10 @@ def _stores(view: View) -> None:
     if not compare and not repair:
         return
     try:
-        found = ratelimit_wire.reconcile(view.platform, view.actor, repair=repair)
+        if repair:
+            found = ratelimit_repair.repair(view.platform, view.actor, reason="Asked for on the page")
+        else:
+            found = ratelimit_wire.reconcile(view.platform, view.actor, repair=False)
     except AdapterError as error:
         st.error(f"{state.plain(error.sentence)} {state.plain(error.advice)}", icon=":material/error:")
         return

@@ -109,6 +109,9 @@ def _prove(view: View, said: Explanation) -> None:
         except AdapterError as error:
             st.error(f"{state.plain(error.sentence)} {state.plain(error.advice)}", icon=":material/error:")
             return
+        except change.NotFound as error:  # deleted since the page was drawn
+            st.warning(state.plain(str(error)), icon=":material/search_off:")
+            return
         st.session_state["_rl_proof"] = (who, proof)
     found = st.session_state.get("_rl_proof")
     if found and found[0] == who:

@@ -84,7 +84,7 @@ def _what(one: Change) -> tuple[str, str]:
     verb = one.action.removeprefix("ratelimit.")
     parts = one.subject.split("/", 3)
     if len(parts) == 2:
-        return verb, parts[1]
+        return ("repair", "Redis") if one.action == "ratelimit.reconcile" else (verb, parts[1])
     whom = "everyone" if len(parts) < 4 else f"{parts[2]} {parts[3]}"
     if one.before is None and one.after is not None and verb == "update":
         verb = "create"

@@ -19,6 +19,8 @@ from pages.widgets import cached, charts, session, state, table
 LIVE_SECONDS = 2.0
 MINUTES = 15
 ROWS = 10
+EACH = 3
+"""Top consumers of each key while none is chosen."""
 LOGGED = 15
 SINCE = {"Last 5 minutes": 5, "Last hour": 60, "All kept": 0}
 
@@ -58,7 +60,8 @@ def _now() -> None:
         _chart(now)
     level = st.session_state.get("rl_near", 80)
     near = [one for one in now.near if one.share is not None and one.share >= level]
-    names = naming.named_by(view, [*near[:50], *now.top[:50]])
+    top = _top(now, st.session_state.get("rl_top"))
+    names = naming.named_by(view, [*near[:50], *top[:50]])
     with st.grid(2, min_column_width=430, gap=32):
         near_at, top_at = st.container(), st.container()
     with near_at:
@@ -69,11 +72,22 @@ def _now() -> None:
                              help="Subjects at or above this share of their limit")  # fmt: skip
         _subjects(near, names, "Nobody is near a limit", f"No tenant or agent is at {level} % of its limit or above.")
     with top_at:
-        st.markdown("#### Top consumers")
-        _subjects(list(now.top), names, "Nothing used", "Nobody used anything within its present window.")
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.markdown("#### Top consumers", width="content")
+            st.selectbox("Of", [one.key for one in now.keys], index=None, key="rl_top", placeholder="Every key",
+                         width=190, label_visibility="collapsed", help="Units of two keys do not compare")  # fmt: skip
+        _subjects(top, names, "Nothing used", "Nobody used anything within its present window.")
     if view.edits:
-        resetting.choose(list(dict.fromkeys([*near[:50], *now.top[:50]])), names)
+        resetting.choose(list(dict.fromkeys([*near[:50], *top[:50]])), names)
     st.markdown(cached.age(found))
+
+
+def _top(now: Live, key: str | None) -> list[Subject]:
+    """Who used most: of one key, or the first few of each."""
+    if key:
+        return [one for one in now.top if one.key == key]
+    by_key = {one.key: [row for row in now.top if row.key == one.key][:EACH] for one in now.keys}
+    return [row for rows in by_key.values() for row in rows]
 
 
 def _numbers(view: View, now: Live) -> None:
@@ -175,16 +189,16 @@ def _blocked(keys: list[str]) -> None:
 @st.fragment(run_every=LIVE_SECONDS)
 def _log() -> None:
     view = View(session.platform(), session.actor())
-    read = partial(ratelimit_usage.blocked, view.platform, SYSTEM, limit=500)
+    read = partial(ratelimit_usage.blocked, view.platform, SYSTEM, limit=ratelimit_usage.BLOCKED_MOST)
     found = cached.reading("redis:ratelimits-blocked", read, every=LIVE_SECONDS)
     cached.failed(found, "blocked calls")
     if found.value is None:
         return
     chosen = st.session_state
-    names = naming.named_by(view, found.value)
-    rows = matching(
-        found.value, chosen.get("bl_key"), chosen.get("bl_who") or "", SINCE.get(chosen.get("bl_since"), 60), names
-    )
+    rows = since(found.value, chosen.get("bl_key"), SINCE.get(chosen.get("bl_since"), 60))
+    words = chosen.get("bl_who") or ""
+    names = naming.named_by(view, rows if words.strip() else rows[:LOGGED])
+    rows = about(rows, words, names)
     if not rows:
         table.empty("Nothing was blocked", "No blocked call matches. The newest of each part of Redis are kept.")
         return
@@ -204,21 +218,19 @@ def _log() -> None:
     st.markdown(f":gray[{count}; the newest {LOGGED} are shown.] {cached.age(found)}")
 
 
-def matching(
-    rows: list[BlockedCall], key: str | None, words: str, minutes: int, names: dict[str, str]
-) -> list[BlockedCall]:
-    """The calls of a key, of tenants or agents whose id or name contains ``words``, of the last minutes (0: all)."""
-    wanted, since = words.strip().lower(), utcnow() - timedelta(minutes=minutes)
+def since(rows: list[BlockedCall], key: str | None, minutes: int) -> list[BlockedCall]:
+    """The calls of a key (None: any), of the last minutes (0: all)."""
+    start = utcnow() - timedelta(minutes=minutes)
+    return [row for row in rows if (not key or row.key == key) and (not minutes or row.at >= start)]
 
-    def about(ident: str | None) -> bool:
-        return ident is not None and wanted in f"{ident} {names.get(ident, '')}".lower()
 
+def about(rows: list[BlockedCall], words: str, names: dict[str, str]) -> list[BlockedCall]:
+    """The calls of tenants or agents whose id or name contains ``words``."""
+    wanted = words.strip().lower()
+    if not wanted:
+        return rows
     return [
         row
         for row in rows
-        if (not key or row.key == key)
-        and (not minutes or row.at >= since)
-        and (
-            not wanted or any(wanted in f"{one} {names.get(one, '')}".lower() for one in (row.tenant, row.agent or ""))
-        )
+        if any(wanted in f"{one} {names.get(one, '')}".lower() for one in (row.tenant, row.agent or ""))
     ]

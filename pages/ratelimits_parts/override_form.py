@@ -20,6 +20,8 @@ EXPIRY: dict[str, timedelta | None] = {
     "As it is (new: never)": None, "Never": None, "In 1 hour": timedelta(hours=1), "In 1 day": timedelta(days=1),
     "In 7 days": timedelta(days=7), "In 30 days": timedelta(days=30), "At…": None,
 }  # fmt: skip
+INHERITS = "inherits"
+ACTIVE: dict[str, bool | None] = {"As it is (new: active)": None, "Active": True, "Inactive": False}
 MOST = 10_000
 ONE, MANY, TIER = "One tenant or agent", "Many tenants by id", "All tenants of a tier"
 
@@ -29,7 +31,7 @@ def draw(view: View, made: review.Draft, chosen: list[Policy], keys: list[str]) 
     errors: list[FieldError] = []
     g = made.generation
     targets = [policy.target for policy in chosen] or _whom(view, keys, g, errors)
-    values = _values(g, errors)
+    values = _values(g, errors, as_it_is=bool(chosen))
     if not st.button("Review", key=f"ov_review_{g}", type="primary", icon=":material/fact_check:"):
         return
     if not targets and not errors:
@@ -77,37 +79,73 @@ def _whom(view: View, keys: list[str], g: int, errors: list[FieldError]) -> list
     return [Target(key, Scope.TENANT, one) for one in ids] if key else []
 
 
-def _values(g: int, errors: list[FieldError]) -> dict[str, Any]:
+def _values(g: int, errors: list[FieldError], *, as_it_is: bool) -> dict[str, Any]:
+    """What the form says. For rows chosen in the table what is left blank stays as it is; else it inherits."""
+    blank = "as it is" if as_it_is else INHERITS
     first = st.columns(4, vertical_alignment="bottom")
     with first[0]:
-        limit = st.text_input("Limit", key=f"ov_limit_{g}", placeholder="500, 0 or Unlimited", help=common.LIMIT_HELP)
+        words = "as it is" if as_it_is else "500, 0 or Unlimited"
+        limit = st.text_input("Limit", key=f"ov_limit_{g}", placeholder=words, help=common.LIMIT_HELP)
     with first[1]:
-        width = st.text_input("Window", key=f"ov_window_{g}", placeholder="inherits", help=common.WINDOW_HELP)
+        width = st.text_input("Window", key=f"ov_window_{g}", placeholder=blank,
+                              help=f"{common.WINDOW_HELP} Or “{INHERITS}”.")  # fmt: skip
     with first[2]:
-        mode = st.selectbox(
-            "Policy", common.MODES, index=None, key=f"ov_mode_{g}", placeholder="inherits", help=common.MODE_HELP
-        )
+        mode = st.selectbox("Policy", (*common.MODES, INHERITS), index=None, key=f"ov_mode_{g}", placeholder=blank,
+                            help=common.MODE_HELP)  # fmt: skip
     with first[3]:
         expiry = st.selectbox("Expires", list(EXPIRY), key=f"ov_expiry_{g}")
-    owner_at, moment_at = st.columns(2, vertical_alignment="bottom")
-    with owner_at:
+    second = st.columns(4, vertical_alignment="bottom")
+    with second[0]:
+        warn = st.text_input("Warn at %", key=f"ov_warn_{g}", placeholder=blank,
+                             help=f"The share of the limit that is near: 1 to 100, or “{INHERITS}”.")  # fmt: skip
+    with second[1]:
+        gone = st.selectbox("Without Redis", ("allow", "deny", INHERITS), index=None, key=f"ov_gone_{g}",
+                            placeholder=blank, help="What a call gets while Redis does not answer")  # fmt: skip
+    with second[2]:
+        active = st.selectbox("State", list(ACTIVE), key=f"ov_active_{g}", help="Inactive: as if it were not there")
+    with second[3]:
         owner = st.text_input("Owner", key=f"ov_owner_{g}", max_chars=200, placeholder="Who answers for it")
-    values: dict[str, Any] = {"limit": common.limit_of(limit, "limit", errors)}
-    if width.strip():
-        values["window_seconds"] = common.window_of(width, "window", errors) or 1
-    if mode:
-        values["policy"] = mode
+    values: dict[str, Any] = {}
+    if limit.strip() or not as_it_is:
+        values["limit"] = common.limit_of(limit, "limit", errors)
+    for name, label, typed, read in (
+        ("window_seconds", "window", width.strip(), common.window_of),
+        ("policy", "policy", mode or "", None),
+        ("warn_percent", "warning level", warn.strip().removesuffix("%").strip(), _percent),
+        ("on_redis_failure", "without Redis", gone or "", None),
+    ):
+        if typed.lower() == INHERITS or (not typed and not as_it_is):
+            values[name] = None
+        elif typed:
+            before = len(errors)
+            found = typed if read is None else read(typed, label, errors)
+            if len(errors) == before:
+                values[name] = found
+    if (wanted := ACTIVE.get(active or "")) is not None:
+        values["active"] = wanted
     if owner.strip():
         values["owner"] = owner
-    if expiry == "At…":
-        with moment_at:
-            moment: datetime | None = st.datetime_input("Expires at (UTC)", value=None, key=f"ov_at_{g}")
-        if moment is None:
-            errors.append(FieldError("expires", "is missing", "a moment in UTC"))
-        else:
-            values["expires_at"] = moment.replace(tzinfo=UTC)
-    elif expiry == "Never":
-        values["expires_at"] = None
-    elif expiry and (after := EXPIRY[expiry]) is not None:
-        values["expires_at"] = (utcnow() + after).replace(microsecond=0)
+    values |= _expiry(g, expiry, errors)
+    if not values and not errors:
+        errors.append(FieldError("limit", "and everything else is left as it is", "at least one value"))
     return values
+
+
+def _percent(words: str, field: str, errors: list[FieldError]) -> int | None:
+    if words.isdecimal():
+        return int(words)
+    errors.append(FieldError(field, "is not a whole number", "1 to 100 %"))
+    return None
+
+
+def _expiry(g: int, expiry: str | None, errors: list[FieldError]) -> dict[str, Any]:
+    if expiry == "At…":
+        moment: datetime | None = st.datetime_input("Expires at (UTC)", value=None, key=f"ov_at_{g}")
+        if moment is not None:
+            return {"expires_at": moment.replace(tzinfo=UTC)}
+        errors.append(FieldError("expires", "is missing", "a moment in UTC"))
+    elif expiry == "Never":
+        return {"expires_at": None}
+    elif expiry and (after := EXPIRY[expiry]) is not None:
+        return {"expires_at": (utcnow() + after).replace(microsecond=0)}
+    return {}

@@ -97,6 +97,8 @@ def _row(p: Policy) -> dict[str, Any]:
         "Window": window_text(p.window_seconds) or "inherits",
         "Policy": p.policy or "inherits",
         "Expires": _expires(p),
+        "Warns at": f"{p.warn_percent} %" if p.warn_percent else "inherits",
+        "Without Redis": p.on_redis_failure or "inherits",
         "Owner": p.owner,
         "Why": p.reason,
         "Changed": f"{p.updated_by}, {state.short(p.updated_at)}" if p.updated_by else state.short(p.updated_at),

@@ -11,7 +11,7 @@ from operations import ratelimits
 from operations.change import FieldError
 from operations.ratelimit_rules import window_text
 from operations.ratelimits import Edit, Policy, Target
-from pages.ratelimits_parts import common, review, typed
+from pages.ratelimits_parts import common, review, stale, typed
 from pages.ratelimits_parts.common import View
 from pages.ratelimits_parts.review import Draft
 from pages.widgets import forms, state, table
@@ -29,17 +29,20 @@ def editor_key() -> str:
 def draw(view: View) -> None:
     """The grid for those who may edit, a table for the others."""
     made = review.draft(NAME)
+    rows = ratelimits.policies(view.platform, view.actor)
     if not view.edits:
-        _table(ratelimits.policies(view.platform, view.actor))
+        _table(rows)
         return
     forms.result(made.note)
+    now = {policy.target: policy for policy in rows}
+    behind = stale.behind(made, editor_key, now)
     if made.rows is None:
-        made.rows = ratelimits.policies(view.platform, view.actor)
-        made.seen = {policy.target: policy.version for policy in made.rows}
+        made.rows = rows
+        made.seen = {policy.target: policy.version for policy in rows}
     typed.recall(made, editor_key, len(made.rows))
     _grid(view, made)
     review.draw(view, made)
-    _stale(view, made)
+    stale.notice(view, made, behind, now)
 
 
 @st.fragment
@@ -144,22 +147,12 @@ def _values(key: str, cells: dict[str, Any], errors: list[FieldError]) -> dict[s
         if name == "limit":
             values["limit"] = common.limit_of(value, f"{key}: limit", errors)
         elif name == "window":
-            values["window_seconds"] = common.window_of(value, f"{key}: window", errors) or 1
+            seconds = common.window_of(value, f"{key}: window", errors)
+            if seconds is not None:
+                values["window_seconds"] = seconds
         elif name in COLUMNS and name != "key":
             values[name] = value if name not in ("description", "owner") else value or ""
     return values
-
-
-def _stale(view: View, made: Draft) -> None:
-    """Say when the grid is behind what is stored, without taking anybody's typing away."""
-    newer = [p for p in ratelimits.policies(view.platform, view.actor) if made.seen.get(p.target) != p.version]
-    if newer and not made.edits:
-        names = ", ".join(sorted(p.target.key for p in newer)[:5])
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f":orange[:material/update: Changed by somebody else meanwhile: {state.plain(names)}.]")
-            if st.button("Show theirs", key="rl_policies_fresh", icon=":material/refresh:", help="Empties the grid"):
-                made.reset()
-                st.rerun()
 
 
 def _table(rows: list[Policy]) -> None:

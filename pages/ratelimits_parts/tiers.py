@@ -15,7 +15,7 @@ from operations.change import FieldError
 from operations.ratelimit_impact import Cell, Unfair
 from operations.ratelimit_rules import window_text
 from operations.ratelimits import Edit, Policy, Target
-from pages.ratelimits_parts import common, naming, review, typed
+from pages.ratelimits_parts import common, naming, review, stale, typed
 from pages.ratelimits_parts.common import View
 from pages.ratelimits_parts.review import Draft
 from pages.widgets import cached, forms, session, state, table
@@ -39,12 +39,15 @@ def draw(view: View) -> None:
         return
     if view.edits:
         forms.result(made.note)
+        now = {policy.target: policy for policy in (*policies, *own.values())}
+        behind = stale.behind(made, editor_key, now, moved=made.rows is not None and made.rows[0] != tiers)
         if made.rows is None:
             made.rows = (tiers, policies, own)
-            made.seen = {policy.target: policy.version for policy in own.values()}
+            made.seen = {target: policy.version for target, policy in now.items()}
         typed.recall(made, editor_key, len(made.rows[0]))
         _grid(view, made)
         review.draw(view, made)
+        stale.notice(view, made, behind, now)
         st.markdown("#### In force")
     found = ratelimit_impact.cells(tiers, policies, own)
     _matrix(tiers, policies, found)
@@ -170,7 +173,9 @@ def _warnings(wrong: list[Unfair]) -> None:
     if lines:
         items = "".join(f"<li class='ph-warnings'>{line}</li>" for line in lines)
         st.html(f"<div class='ph-change'><h5>Worth a look</h5><ul>{items}</ul></div>")
-    elif now.error is not None:
+    elif now.value is None and now.error is None:
+        st.markdown(":gray[:material/hourglass_empty: Reading present use…]")
+    elif now.value is None:
         common.hint("Redis does not answer, so limits cannot be compared with present use.")
     else:
         st.markdown(

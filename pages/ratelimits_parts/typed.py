@@ -78,6 +78,11 @@ def unsaved(made: Draft) -> int:
     )
 
 
+def idle(made: Draft, key: Callable[[], str]) -> bool:
+    """Whether nothing is typed, neither kept, nor seen, nor just sent by the browser."""
+    return not any(_any(delta) for delta in (made.kept, made.live, st.session_state.get(key()) or {}))
+
+
 def hint(made: Draft) -> None:
     """Say that something is not saved; thrown away on one's word."""
     if not unsaved(made) or made.edits:

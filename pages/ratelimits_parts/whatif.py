@@ -72,8 +72,9 @@ def _replay(
 
 def _refused(wrong: list[FieldError]) -> None:
     for one in wrong:
+        name = common.FIELD_NAMES.get(one.field, one.field)
         st.error(
-            f"**{state.plain(one.field)}** {state.plain(one.message)}. Allowed: {state.plain(one.allowed)}.",
+            f"**{state.plain(name)}** {state.plain(one.message)}. Allowed: {state.plain(one.allowed)}.",
             icon=":material/error:",
         )
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
-from limiter import Limiter, Scope
-from operations import audit, ratelimit_signals, ratelimit_wire, ratelimits
-from operations.access import SYSTEM
+from adapters.core import utcnow
+from limiter import Limiter, Scope, keys
+from operations import audit, ratelimit_explain, ratelimit_signals, ratelimit_wire, ratelimits
+from operations.access import SYSTEM, Actor
 from operations.change import NotFound
 from operations.platform import Platform
+from operations.ratelimit_usage import BlockedCall
 from operations.ratelimits import Edit, Target
 from pages.ratelimits import FACES
+from pages.ratelimits_parts import live
 from sandbox.inprocess import Services
 from tests.pages.driver import opened, signed_in, texts
 from tests.support import poll
@@ -156,6 +161,9 @@ def test_tiers_blank_inherits_unlimited_and_nought(limiter: Limiter, acme: Platf
         ({"limit": None}, "api_calls: limit", "or unlimited"),
         ({"window": "soon"}, "api_calls: window", "1 second to 31 days"),
         ({"window": "99 days"}, "api_calls: window", "1 second to 31 days"),
+        ({"window": "0"}, "api_calls: window", "1 second to 31 days"),
+        ({"window": "0 hours"}, "api_calls: window", "1 second to 31 days"),
+        ({"window": 0}, "api_calls: window", "1 second to 31 days"),
         ({"policy": "MAYBE"}, "api_calls: policy", "HARD, SOFT, WARN"),
         ({"warn_percent": 0}, "api_calls: warning level", "1 to 100 %"),
         ({"key": "other"}, "api_calls: key", "a new row"),
@@ -426,3 +434,216 @@ def test_typing_waits_while_another_face_is_looked_at(
     app.run()
     press(app, "Discard")
     assert "Unsaved" not in texts(app)
+
+
+def chosen(app: AppTest, *rows: int) -> None:
+    """Choose rows in the table of overrides as a browser does."""
+    name = app.dataframe[0].proto.id.rpartition("-")[2]
+    app.session_state[name] = {"selection": {"rows": list(rows), "columns": [], "cells": []}}
+    app.run()
+
+
+def set_form(app: AppTest, g: int = 0, **fields: str) -> None:
+    for field, value in fields.items():
+        boxes = [box for kind in (app.text_input, app.selectbox) for box in kind if box.key == f"ov_{field}_{g}"]
+        boxes[0].set_value(value)
+    press(app, "Review")
+
+
+def test_an_override_says_everything_a_policy_can(limiter: Limiter, acme: Platform) -> None:
+    app = admin(acme, "Overrides")
+    app.toggle(key="ov_set").set_value(True).run()
+    next(box for box in app.selectbox if box.key == "ov_set_tenant_0").set_value("acme").run()
+    set_form(app, limit="9", window="0")
+    said = "\n".join(error.value for error in app.error)
+    assert "window" in said and "1 second to 31 days" in said
+    set_form(app, window="2 hours", mode="SOFT", warn="101")
+    assert "1 to 100" in "\n".join(error.value for error in app.error)
+    set_form(app, warn="60 %", gone="deny", active="Inactive")
+    save(app)
+    made = stored(acme)("api_calls", Scope.TENANT, "acme")
+    assert (made.limit, made.window_seconds, made.policy, made.warn_percent, made.on_redis_failure, made.active) == (
+        9, 7200, "SOFT", 60, "deny", False,
+    )  # fmt: skip
+    assert limiter.peek("api_calls", "acme").limit == 10_000, "inactive: the tier decides"
+    drawn = app.dataframe[0].value.to_dict("records")[0]
+    assert (drawn["Warns at"], drawn["Without Redis"], drawn["Expires"]) == ("60 %", "deny", "inactive")
+    # The same form for a tenant that has one: blank is what it says, inherits.
+    app.run()
+    next(box for box in app.selectbox if box.key == "ov_set_tenant_1").set_value("acme").run()
+    set_form(app, 1, limit="8", active="Active")
+    save(app)
+    made = stored(acme)("api_calls", Scope.TENANT, "acme")
+    assert (made.limit, made.window_seconds, made.policy, made.warn_percent, made.on_redis_failure, made.active) == (
+        8, None, None, None, None, True,
+    )  # fmt: skip
+    poll(lambda: limiter.peek("api_calls", "acme").limit == 8)
+
+
+def test_chosen_overrides_keep_what_is_left_blank(acme: Platform) -> None:
+    targets = [Target("api_calls", Scope.TENANT, tenant) for tenant in ("acme", "zero")]
+    values = {"window_seconds": 60, "policy": "WARN", "warn_percent": 50}
+    edits = [Edit(target, {"limit": n, **values}) for n, target in enumerate(targets, 5)]
+    ratelimits.save(acme, SYSTEM, edits, reason="two")
+    app = admin(acme, "Overrides")
+    app.toggle(key="ov_set").set_value(True).run()
+    chosen(app, 0, 1)
+    assert app.text_input(key="ov_window_0").placeholder == "as it is"
+    set_form(app)
+    assert "at least one value" in "\n".join(error.value for error in app.error)
+    set_form(app, mode="HARD", window="inherits")
+    save(app)
+    for n, target in enumerate(targets, 5):
+        made = ratelimits.get(acme, SYSTEM, target)
+        assert (made.limit, made.window_seconds, made.policy, made.warn_percent) == (n, None, "HARD", 50)
+
+
+@pytest.mark.parametrize("face", ["Policies", "Tiers"])
+def test_a_grid_is_renewed_while_nothing_is_typed_and_says_what_changed_otherwise(acme: Platform, face: str) -> None:
+    name, team = face.lower(), Target("api_calls", Scope.TIER, "team")
+    app = admin(acme, face)
+    ratelimits.save(acme, SYSTEM, [Edit(Target("exports"), {"limit": 5}, 0)], reason="a new key")
+    ratelimits.save(
+        acme, SYSTEM, [Edit(team, {"limit": 777}), Edit(Target("api_calls"), {"limit": 777})], reason="less"
+    )
+    app.run()
+    assert "meanwhile" not in texts(app)
+    grid = str(app.dataframe[0].value.to_dict())
+    assert "exports" in grid and "777" in grid, "nobody typed: it is as it is stored"
+    # Somebody types: nothing is taken away, and what others did is said, deletions too.
+    generation = app.session_state[f"_rl_draft_{name}"].generation
+    cells = {"limit": "5"} if face == "Policies" else {"llm_tokens": "5"}
+    app.session_state[f"rl_{name}_{generation}"] = {"edited_rows": {0: cells}, "added_rows": [], "deleted_rows": []}
+    app.run()
+    ratelimits.save(
+        acme, SYSTEM, [Edit(Target("exports"), None), Edit(Target("file_uploads"), {"limit": 3})], reason="x"
+    )
+    app.run()
+    drawn = texts(app)
+    assert "Changed by somebody else meanwhile: file\\_uploads" in drawn
+    assert "Deleted meanwhile: exports" in drawn
+    assert "Unsaved changes." in drawn
+    mine = Actor("person-infra_admin", "Person infra_admin", frozenset({"infra_admin"}))
+    fresh = ratelimits.get(acme, SYSTEM, Target("voice_minutes")).version
+    press(app, "Show what is stored")
+    assert "meanwhile" not in texts(app) and "Unsaved" not in texts(app)
+    generation = app.session_state[f"_rl_draft_{name}"].generation
+    app.session_state[f"rl_{name}_{generation}"] = {"edited_rows": {0: cells}, "added_rows": [], "deleted_rows": []}
+    app.run()
+    ratelimits.save(acme, mine, [Edit(Target("voice_minutes"), {"limit": 3}, fresh)], reason="by import")
+    app.run()
+    assert "Changed by yourself, elsewhere, meanwhile: voice\\_minutes" in texts(app)
+
+
+def test_tiers_praise_nothing_before_it_was_read(acme: Platform, standins: Services) -> None:
+    standins.fault("redis", "hang")
+    drawn = texts(admin(acme, "Tiers"))
+    assert "no tier's limit is below present use" not in drawn.replace("\n", " ")
+    assert "Reading present use" in drawn
+
+
+def test_what_if_on_the_page(acme: Platform) -> None:
+    at = (utcnow() - timedelta(days=1)).replace(hour=9, minute=0, second=0, microsecond=0)
+    with acme.database.session() as session:
+        session.execute(
+            text("INSERT INTO rate_limit_usage (key, subject, hour, amount) VALUES ('api_calls', 'zero', :at, 70)"),
+            {"at": at},
+        )
+        session.execute(text("DELETE FROM rate_limit_policies WHERE scope = 'TIER'"))
+    app = admin(acme, "What if")
+    for width, limit, words in (
+        ("0", "50", "window"),
+        ("1 hour", "1000000000001", "limit"),
+        ("99 days", "1", "window"),
+    ):
+        app.text_input(key="wi_window").set_value(width)
+        app.text_input(key="wi_limit").set_value(limit)
+        press(app, "Replay")
+        assert words in "\n".join(error.value for error in app.error)
+        assert "No proposal yet" in texts(app)
+    app.text_input(key="wi_window").set_value("")
+    app.text_input(key="wi_limit").set_value("50")
+    app.selectbox(key="wi_mode").set_value("SOFT")
+    press(app, "Replay")
+    drawn = texts(app)
+    for said in ("per hour, SOFT", "Zero", "<b>20</b>", "At what hours", "would have been billed as overage", "09:00"):
+        assert said in drawn, said
+
+
+def test_live_ranks_per_key_and_filters_before_it_cuts(limiter: Limiter, acme: Platform) -> None:
+    for key, limit in (("exports", 10), ("tokens", 100_000)):
+        ratelimits.save(acme, SYSTEM, [Edit(Target(key), {"limit": limit}, 0)], reason="a test")
+    poll(lambda: limiter.peek("exports", "x").limit == 10 and limiter.peek("tokens", "x").limit == 100_000)
+    limiter.check("exports", "zero", cost=6)
+    for n in range(12):
+        limiter.check("tokens", f"t{n}", cost=50_000 + n)
+    limiter.check("tokens", "acme", cost=95_000)
+    limiter.check("exports", "rare", cost=11)  # blocked once, and first
+    for _ in range(40):
+        for n in range(15):
+            limiter.check("exports", f"loud{n}", cost=11)
+    app = admin(acme, "Live")
+    drawn = str(
+        poll(lambda: app.run() and (t := texts(app)) and "Zero" in t and "601 blocked calls match" in t and t, 30)
+    )
+    assert "95 %" in drawn and "60 %" in drawn
+    assert "and 12 more" not in drawn, "three of each key"
+    assert drawn.count("title='t11'") == 1 and "title='t3'" not in drawn
+    app.selectbox(key="rl_top").set_value("tokens")
+    app.run()
+    assert "and 3 more" in texts(app), "thirteen used tokens, ten are shown"
+    assert near_of(app) == {"acme"}
+    app.select_slider(key="rl_near").set_value(60).run()
+    assert near_of(app) == {"acme", "zero"}
+    app.text_input(key="bl_who").set_value("rare").run()
+    assert "1 blocked call matches" in texts(app), "the oldest of 601 is found"
+    app.text_input(key="bl_who").set_value("")
+    app.selectbox(key="bl_key").set_value("tokens").run()
+    assert "Nothing was blocked" in texts(app)
+    app.selectbox(key="bl_key").set_value("exports").run()
+    assert "601 blocked calls match" in texts(app)
+    then = utcnow() - timedelta(minutes=30)
+    line = BlockedCall(then, "exports", "old", None, 10, 0, 11, "global")
+    assert live.since([line], "exports", 60) == [line]
+    assert live.since([line], "exports", 5) == live.since([line], "tokens", 0) == []
+
+
+def near_of(app: AppTest) -> set[str]:
+    tables = [str(element.value) for element in app.get("html") if "Share of limit" in str(element.value)]
+    return {one for one in ("acme", "zero", "t11") if f"title='{one}'" in tables[0]}
+
+
+def test_what_was_decided_without_redis_is_shown(limiter: Limiter, acme: Platform) -> None:
+    minute = int(time.time()) // 60
+    acme.redis.hincrby(keys.fallback(minute), "api_calls|allow", 17)
+    app = admin(acme, "Live")
+    drawn = str(poll(lambda: app.run() and (t := texts(app)) and "Without Redis" in t and t, 20))
+    assert ">17</b>" in drawn
+    assert "17 decisions of the last hour were taken without Redis" in drawn
+
+
+def test_redis_is_compared_and_repaired_from_the_page(acme: Platform) -> None:
+    acme.redis.delete(keys.config("api_calls"))
+    app = admin(acme, "Import and export")
+    press(app, "Compare now")
+    assert "1 difference found" in texts(app)
+    press(app, "Repair Redis")
+    assert "1 difference repaired" in texts(app)
+    entry = audit.entries(acme, SYSTEM, limit=1)[0]
+    assert (entry.action, entry.actor_name) == ("ratelimit.reconcile", "Person infra_admin")
+    press(app, "Compare now")
+    assert "No difference" in texts(app)
+    assert "ratelimit.reconcile" not in texts(admin(acme, "History")), "shown in words"
+
+
+def test_a_key_deleted_since_the_page_was_drawn_cannot_be_proved(
+    acme: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = admin(acme, "Explain", tenant="acme", key="api_calls")
+
+    def gone(*_: object) -> None:
+        raise NotFound("There is no limit api_calls.")
+
+    monkeypatch.setattr(ratelimit_explain, "prove", gone)
+    press(app, "Prove it")
+    assert "There is no limit" in texts(app)
