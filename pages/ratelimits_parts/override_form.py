@@ -21,7 +21,7 @@ EXPIRY: dict[str, timedelta | None] = {
     "In 7 days": timedelta(days=7), "In 30 days": timedelta(days=30), "At…": None,
 }  # fmt: skip
 INHERITS = "inherits"
-ACTIVE: dict[str, bool | None] = {"As it is (new: active)": None, "Active": True, "Inactive": False}
+ACTIVE: dict[str, bool | None] = {"As it is": None, "Active": True, "Inactive": False}
 MOST = 10_000
 ONE, MANY, TIER = "One tenant or agent", "Many tenants by id", "All tenants of a tier"
 
@@ -44,11 +44,9 @@ def draw(view: View, made: review.Draft, chosen: list[Policy], keys: list[str]) 
 
 
 def _whom(view: View, keys: list[str], g: int, errors: list[FieldError]) -> list[Target]:
-    left, right = st.columns([2, 3], vertical_alignment="bottom")
-    with left:
-        key = st.selectbox("Key", keys, key=f"ov_set_key_{g}", placeholder="Choose a key")
-    with right:
-        how = st.segmented_control("For", (ONE, MANY, TIER), default=ONE, required=True, key=f"ov_set_how_{g}")
+    key = st.selectbox("Key", keys, key=f"ov_set_key_{g}", placeholder="Choose a key", width=260)
+    # On a line of its own: beside the key its last choice is cut off at 800 pixels.
+    how = st.segmented_control("For", (ONE, MANY, TIER), default=ONE, required=True, key=f"ov_set_how_{g}")
     if how == ONE:
         tenant = common.tenant_picker(view, "Tenant", f"ov_set_tenant_{g}")
         workers = dict(ratelimit_subjects.agents(view.platform, view.actor, tenant)) if tenant else {}
@@ -102,7 +100,12 @@ def _values(g: int, errors: list[FieldError], *, as_it_is: bool) -> dict[str, An
         gone = st.selectbox("Without Redis", ("allow", "deny", INHERITS), index=None, key=f"ov_gone_{g}",
                             placeholder=blank, help="What a call gets while Redis does not answer")  # fmt: skip
     with second[2]:
-        active = st.selectbox("State", list(ACTIVE), key=f"ov_active_{g}", help="Inactive: as if it were not there")
+        active = st.selectbox(
+            "State",
+            list(ACTIVE),
+            key=f"ov_active_{g}",
+            help="Inactive is as if it were not there; a new one is active.",
+        )
     with second[3]:
         owner = st.text_input("Owner", key=f"ov_owner_{g}", max_chars=200, placeholder="Who answers for it")
     values: dict[str, Any] = {}

@@ -647,3 +647,20 @@ def test_a_key_deleted_since_the_page_was_drawn_cannot_be_proved(
     monkeypatch.setattr(ratelimit_explain, "prove", gone)
     press(app, "Prove it")
     assert "There is no limit" in texts(app)
+
+
+def test_the_page_sets_overrides_for_a_whole_tier_by_the_thousand(acme: Platform) -> None:
+    with acme.database.session(seconds=30) as session:
+        session.execute(text("INSERT INTO tenants (id, name, tier_code, status) SELECT 'b' || n, 'B', 'starter',"
+                             " CASE WHEN n > 3000 THEN 'closed' ELSE 'active' END"
+                             " FROM generate_series(1, 3010) n"))  # fmt: skip
+    app = admin(acme, "Overrides")
+    app.toggle(key="ov_set").set_value(True).run()
+    app.button_group(key="ov_set_how_0").set_value("All tenants of a tier").run()
+    next(box for box in app.selectbox if box.key == "ov_set_tier_0").set_value("starter").run()
+    assert "3,000 tenants." in texts(app), "closed ones are not among them"
+    set_form(app, limit="3")
+    assert "touches <b>3,000 tenants</b>" in texts(app)
+    save(app)
+    assert "3,000 changes of limits saved" in texts(app)
+    assert ratelimits.listing(acme, SYSTEM, scopes=(Scope.TENANT,)).total == 3000
