@@ -29,7 +29,9 @@ __all__ = [
     "Saved",
     "Target",
     "Under",
+    "clear_tenant",
     "get",
+    "hold_all",
     "listing",
     "matrix",
     "policies",
@@ -176,6 +178,28 @@ def _lock(session: Session, keys: Sequence[str]) -> dict[str, int]:
     )
     query = select(RateLimitKey).where(RateLimitKey.key.in_(keys)).order_by(RateLimitKey.key).with_for_update()
     return {row.key: row.version for row in session.scalars(query)}
+
+
+def hold_all(session: Session) -> None:
+    """Hold every key, for a change that finds out only then which it is about. Before any tenant's row is locked."""
+    session.execute(select(RateLimitKey.key).order_by(RateLimitKey.key).with_for_update())
+
+
+def clear_tenant(door: change.Door, tenant: str) -> int:
+    """Delete the limits of a tenant's own and of its agents, as a part of another change; how many. Under ``hold_all``.
+
+    Leaves ``door.version`` as it is: it is that other change's.
+    """
+    owned = select(RateLimitPolicy).where(RateLimitPolicy.tenant_id == tenant).order_by(RateLimitPolicy.key)
+    edits = [Edit(to_policy(row).target, None) for row in door.session.scalars(owned)]
+    changes = {key: _KeyChange(at) for key, at in _lock(door.session, sorted({e.target.key for e in edits})).items()}
+    rows = Rows(door.session, edits)
+    for edit in edits:
+        _perform(door, rows, edit, None, changes[edit.target.key])
+    rows.write()
+    for key, made in changes.items():
+        _publish(door, key, made)
+    return len(edits)
 
 
 def under(platform: Platform, actor: Actor, keys: Iterable[str]) -> dict[str, Under]:

@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from adapters.core import Rejected
 from limiter import keys
 from models import Tenant, Tier
-from operations import change, ratelimit_wire
+from operations import change, ratelimit_wire, ratelimits
 from operations.access import SYSTEM, Permission
 from operations.mail import masked
 from operations.platform import Platform
@@ -68,22 +68,27 @@ class RateLimitSystem(System):
     def remove(self, platform: Platform, tenant_id: str, progress: Progress = silent) -> bool:
         """Delete a row still in provisioning; close one that is offboarding; whether there was either.
 
+        The limits of its own and of its agents go with it, each on the record.
+
         Raises Rejected for a tenant at work: it is offboarded first. Raises StoreUnavailable.
         """
         with self._door(platform, "tenant.remove", tenant_id) as door:
             lock(door)
+            ratelimits.hold_all(door.session)
             row = _row(door, tenant_id)
             if row is None or row.status == "closed":
                 return False
+            if row.status not in ("offboarding", "provisioning"):
+                raise Rejected(f"The tenant {tenant_id} is {row.status}.", advice="Offboard it before removing it.")
             before = _told(row)
+            ratelimits.clear_tenant(door, row.id)
+            row = door.session.get_one(Tenant, row.id)  # clearing let go of all that was read
             if row.status == "offboarding":
                 row.status = "closed"
                 door.session.flush()
                 door.audit(_recorded(before), _recorded(_told(row)))
                 publish(door, row)
                 return True
-            if row.status != "provisioning":
-                raise Rejected(f"The tenant {tenant_id} is {row.status}.", advice="Offboard it before removing it.")
             door.session.delete(row)
             door.session.flush()
             door.audit(_recorded(before), None)

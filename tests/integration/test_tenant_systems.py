@@ -16,8 +16,10 @@ from adapters.lago import Lago
 from adapters.s3 import S3
 from adapters.s3_client.prefix import Prefixes
 from adapters.somabrain import SomaBrain
-from models import AuditEntry, Tenant
-from operations import ratelimit_wire
+from limiter import Scope
+from models import Agent, AuditEntry, RateLimitPolicy, Tenant
+from operations import ratelimit_wire, ratelimits
+from operations.access import SYSTEM
 from operations.database import StoreUnavailable
 from operations.platform import Platform
 from operations.tenant_systems import SYSTEMS, TenantSpec
@@ -378,3 +380,35 @@ def test_somabrain_says_that_it_lacks_the_tier(platform: Platform) -> None:
         SYSTEMS["somabrain"].make(platform, spec)
     with configured(platform, "somabrain", tenant_tier="free"):
         assert SYSTEMS["somabrain"].make(platform, spec).identifier == ID
+
+
+@pytest.mark.parametrize("end", ["provisioning", "offboarding"])
+def test_its_limits_of_its_own_go_with_it_on_record_and_from_redis(platform: Platform, end: str) -> None:
+    system = SYSTEMS["ratelimit"]
+    system.make(platform, SPEC)
+    with platform.database.session() as session:
+        session.add(Agent(id="agent-1", tenant_id=ID, name="Agent"))
+        session.add(Tenant(id="other", name="Other", tier_code="team", status="active"))
+    targets = [
+        ratelimits.Target("calls_of_test", Scope.TENANT, ID),
+        ratelimits.Target("calls_of_test", Scope.AGENT, "agent-1"),
+    ]
+    kept = ratelimits.Target("calls_of_test", Scope.TENANT, "other")
+    base = {"limit": 10, "window_seconds": 60, "policy": "HARD"}
+    ratelimits.save(
+        platform, SYSTEM,
+        [ratelimits.Edit(target, base) for target in (ratelimits.Target("calls_of_test"), *targets, kept)],
+        reason="a test",
+    )  # fmt: skip
+    status(platform, end)
+    assert system.remove(platform, ID)
+    with platform.database.session() as session:
+        left = set(session.scalars(select(RateLimitPolicy.tenant_id).where(RateLimitPolicy.key == "calls_of_test")))
+        record = session.scalars(
+            select(AuditEntry.subject).where(AuditEntry.action == "tenant.remove", AuditEntry.after.is_(None))
+        )
+        subjects = set(record)
+    assert left == {None, "other"}
+    assert {target.subject for target in targets} <= subjects
+    differences = ratelimit_wire.reconcile(platform, repair=False).differences
+    assert [one for one in differences if one.key == "calls_of_test"] == []
