@@ -1,4 +1,4 @@
-"""A whole sandbox and a browser signed in to it, one of each for all browser tests of a process."""
+"""A whole sandbox and a browser signed in to it, one of each for all browser tests of a file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Sandbox:
         return {person["username"]: person for person in json.loads((self.folder / "people.json").read_text())}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its traffic would keep half a core busy beside all later tests
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """``make run`` on a folder and port of its own."""
     folder, port = tmp_path_factory.mktemp("browser") / "sandbox", free_port()
