@@ -26,7 +26,7 @@ from api.web.index import Index
 from api.web.redirects import srs_routes
 from operations import background, logs, platform, sessions
 from operations.settings import SettingsError, load
-from pages.widgets import incident
+from pages.widgets import incident, theme
 from pages.widgets.page import all_pages
 from pages.widgets.shell import HOME
 
@@ -43,6 +43,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
         importlib.import_module(name)
     adapter_classes()
     all_pages()
+    theme.remember()
     gc.collect()
     gc.freeze()
     running = await asyncio.to_thread(background.start, assembled)

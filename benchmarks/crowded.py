@@ -13,7 +13,7 @@ from benchmarks.console import Console, settle
 from benchmarks.table import Row, quantile
 from benchmarks.visitor import Visitor
 
-TENANTS, OVERRIDES, RERUNS = 10_000, 5_000, 15
+TENANTS, OVERRIDES, BATCHES, RERUNS = 10_000, 5_000, 7, 12
 PAGE = "redis-ratelimits"
 FACES = ("Policies", "Tiers", "Overrides", "Live", "Explain", "What if", "History", "Import and export")
 
@@ -36,7 +36,7 @@ def fill(console: Console) -> None:
 
 
 async def cost(console: Console, cookie: str) -> list[Row]:
-    """CPU and median time per rerun of each face, background work subtracted."""
+    """CPU (median of some batches) and median time per rerun of each face, background work subtracted."""
     fill(console)
     reconcile = f"{console.url}/api/v2/infrastructure/ratelimits/reconcile"
     httpx.post(reconcile, headers={"authorization": f"Bearer {console.token()}"}, timeout=60).raise_for_status()
@@ -49,10 +49,14 @@ async def cost(console: Console, cookie: str) -> list[Row]:
         async with Visitor(console.url, cookie) as person:
             for _ in range(3):
                 await person.run(PAGE, query)
-            cpu, begun = console.cpu_seconds(), time.monotonic()
-            waits = [(await person.run(PAGE, query)).seconds for _ in range(RERUNS)]
-            spent = console.cpu_seconds() - cpu - idle * (time.monotonic() - begun)
-        each = max(0.0, spent) / RERUNS
+            waits: list[float] = []
+            costs = []
+            for _ in range(BATCHES):  # the sampler's bursts hit some of them
+                cpu, begun = console.cpu_seconds(), time.monotonic()
+                waits += [(await person.run(PAGE, query)).seconds for _ in range(RERUNS)]
+                spent = console.cpu_seconds() - cpu - idle * (time.monotonic() - begun)
+                costs.append(max(0.0, spent) / RERUNS)
+        each = quantile(costs, 0.5)
         figure = f"{each * 1000:5.1f} ms CPU   {quantile(waits, 0.5) * 1000:6.1f} ms"
         rows.append(Row(f"{TENANTS:,} tenants, {OVERRIDES:,} overrides: {face}", figure, "CPU < 25 ms", each < 0.025))
     return rows
