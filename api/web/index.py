@@ -8,7 +8,7 @@ from functools import lru_cache
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.web import paths, preload
+from api.web import paths
 
 _BEFORE = b'<script type="module"'
 _TAG = b'<script src="/app/static/base.js"></script>'
@@ -58,9 +58,8 @@ def _dressed(body: bytes) -> bytes:
     """The page is the same for everyone, so it is made once."""
     if _TAG in body:
         return body
-    page = preload.add(body.decode("utf-8"))
     # Until its script runs the page speaks of Streamlit, and of an interface for programs that is not offered here.
-    page = _TITLE.sub("<title>Pilothouse</title>", page, count=1)
+    page = _TITLE.sub("<title>Pilothouse</title>", body.decode("utf-8"), count=1)
     page = _NO_SCRIPT.sub("<noscript>Pilothouse needs JavaScript.</noscript>", _NOT_SERVED.sub("", page))
     return page.encode("utf-8").replace(_BEFORE, _TAG + _BEFORE, 1)
 
