@@ -58,7 +58,7 @@ class Temporal(Adapter[TemporalConfig]):
         title="Temporal",
         category=Category.ORCHESTRATION,
         path="/platform/infrastructure/temporal",
-        purpose="Runs the platform's workflows: sampling, retention, everything that must not be forgotten half-way.",
+        purpose="Runs the platform's workflows: tenants, usage, backups, all that must not be forgotten half-way.",
         affects="workflows, schedules and history sampling",
         depends_on=("postgresql",),
         order=30,

@@ -82,7 +82,7 @@ def _row(one: Schedule) -> tuple[str, ...]:
     return (
         _least(11, f"<b>{common.anchor(address(one.id), one.id)}</b><br><small>{state.text(one.type)}</small>"),
         _least(9, state.text(one.spec.words)),
-        schedule_detail.ahead(one.next[0]) if one.next and not one.paused else "–",
+        "paused" if one.paused else schedule_detail.ahead(one.next[0]) if one.next else "–",
         f"<span style='white-space:nowrap'>{last}</span>" + (f"<br><small>before:</small> {before}" if before else ""),
         _least(10, _state(one) + note),
     )

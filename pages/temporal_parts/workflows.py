@@ -115,7 +115,7 @@ def _told(found: Reading[Counted], ended: Reading[Ended], counted: Counted) -> N
     if not counted.places_known:
         lines.append(":small[:gray[Who waits for a place is not known: the console's database does not answer.]]")
     if lines:
-        st.markdown(" ".join(lines))
+        st.markdown(" :small[:gray[·]] ".join(lines))
 
 
 def _notes(types: int, counted: Counted, hours: int | None) -> None:
