@@ -22,13 +22,13 @@ DRAWN_EVERY = 5.0
 HEADS = (
     "Task queue",
     "For",
+    "Limit in force",
+    "Set limit",
     "Pollers",
     "Waiting",
     "Oldest waits",
     "Added",
     "Dispatched",
-    "Limit in force",
-    "Set limit",
 )
 _STATE = "_queue_limit"
 _NOTE = "_queue_limit_said"
@@ -94,7 +94,7 @@ def _rows(view: View, words: str) -> None:
         table.empty("No task queue matches", "Search for less.")
         return
     rows = [cells for queue in listed.rows for cells in _queue(queue, listed.sources.get(queue.name, ()))]
-    table.draw(HEADS, rows, right=(2, 3, 4, 5, 6))
+    table.draw(HEADS, rows, right=(4, 5, 6, 7, 8))
     more = " There may be more than were found." if listed.cut else ""
     st.markdown(
         f":small[:gray[**{listed.total:,}** found among our own, those of workers, of schedules and of running "
@@ -117,13 +117,13 @@ def _half(name: str, half: Half) -> tuple[str, ...]:
     return (
         name,
         "workflows" if half.kind == "workflow" else "activities",
+        _effective(half),
+        _set(half),
         f"<span title='{state.text(who or 'nobody')}'>{len(half.pollers):,}</span>{warn}",
         "–" if half.backlog is None else f"{half.backlog:,}",
         state.span(half.backlog_seconds) if half.backlog else "–",
         _rate(half.added),
         _rate(half.dispatched),
-        _effective(half),
-        _set(half),
     )
 
 
