@@ -7,19 +7,12 @@ stands for runs under way at customers. Record under a new name when a workflow 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowHandle
 
-from operations import database
 from operations.platform import Platform
-from operations.settings import Settings
 from operations.tenant_systems import TenantSpec
 from operations.workflow_catalogue import (
     END_WAIT,
@@ -28,14 +21,10 @@ from operations.workflow_catalogue import (
     PROVISIONING,
     OffboardingInput,
     ProvisioningInput,
-)  # fmt: skip
-from sandbox.assembled import assembled
-from tests.support import ROOT
+)
+from tests.support_histories import QUEUE, keep, recorded
 from tests.support_tenants import TIER, make_tier, make_whole, worker
 from workflows.interceptor import SettingsInterceptor
-
-FOLDER = ROOT / "tests" / "histories"
-QUEUE = "pilothouse"
 
 
 @asynccontextmanager
@@ -46,17 +35,6 @@ async def at_work(platform: Platform) -> AsyncIterator[Client]:
     async with worker(client, platform, QUEUE, interceptors=[interceptor], more_activities=interceptor.activities,
                       identity="worker"):  # fmt: skip
         yield client
-
-
-async def keep(handle: WorkflowHandle, name: str) -> None:
-    """Wait for the end of a run, and write its history."""
-    try:
-        await handle.result()
-    except WorkflowFailureError as error:
-        print(f"{name}: {error.cause}", file=sys.stderr)
-    document = (await handle.fetch_history()).to_json()
-    document = re.sub(r'"stackTrace": "(?:[^"\\]|\\.)*"', '"stackTrace": ""', document)  # it names this machine's paths
-    (FOLDER / f"{name}.json").write_text(document + "\n", encoding="utf-8")
 
 
 async def provision(client: Client, tenant: str, tier: str = TIER) -> WorkflowHandle:
@@ -92,20 +70,11 @@ async def record(platform: Platform) -> None:
         await keep(handle, "tenant-offboarding")
 
 
-def main() -> None:
-    """Assemble, record, take everything down."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with assembled(folder) as path:
-            os.environ["PILOTHOUSE_CONFIG"] = str(path)
-            platform = Platform(Settings())
-            database.migrate(platform.settings.database_url.get_secret_value())
-            make_tier(platform)
-            make_tier(platform, "unsold")
-            asyncio.run(record(platform))
-            platform.close()
+def prepare(platform: Platform) -> None:
+    """A tier to be on, and one that Lago does not sell."""
+    make_tier(platform)
+    make_tier(platform, "unsold")
 
 
 if __name__ == "__main__":
-    main()
+    recorded(record, prepare)
