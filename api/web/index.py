@@ -1,4 +1,4 @@
-"""The index page of every address, told where the console is."""
+"""The index page of every address, told where the console is, and which keys it knows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.web import paths
 
 _BEFORE = b'<script type="module"'
-_TAG = b'<script src="/app/static/base.js"></script>'
+_TAG = b'<script src="/app/static/base.js"></script><script defer src="/app/static/shell.js"></script>'
 _TITLE = re.compile(r"<title>[^<]*</title>")
 _NOT_SERVED = re.compile(r'(<!--(?:(?!-->).)*?RFC 8631.*?-->\s*)?<link rel="service-desc"[^>]*/>\s*', re.DOTALL)
 _NO_SCRIPT = re.compile(r"<noscript>.*?</noscript>", re.DOTALL)
@@ -22,7 +22,8 @@ class Index:
     """ASGI middleware: the page asks for its connection at the root at once.
 
     Left to itself Streamlit's script takes ``/tenants`` for a place the console might be installed under,
-    asks there first, and each first look at a page begins with two answers of 404.
+    asks there first, and each first look at a page begins with two answers of 404. The keys of the search are there
+    from the first moment: as an element of the page they came after everything else.
     """
 
     def __init__(self, app: ASGIApp) -> None:

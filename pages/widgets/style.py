@@ -1,4 +1,4 @@
-"""The one style sheet on top of the theme in .streamlit/config.toml, and the keys of the search."""
+"""The one style sheet on top of the theme in .streamlit/config.toml."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from functools import cache
 from pathlib import Path
 
 import streamlit as st
-
-# A file of our own, because the content security policy allows no inline script.
-_KEYS = '<script src="/app/static/shell.js"></script>'
 
 
 @cache
@@ -19,6 +16,5 @@ def _sheet() -> str:
 
 
 def apply() -> None:
-    """Add the style sheet and the keys to the page."""
+    """Add the style sheet to the page."""
     st.html(_sheet())
-    st.html(_KEYS, unsafe_allow_javascript=True)

@@ -19,7 +19,9 @@ from api.web.index import Index, _dressed
 from tests.support import ROOT
 
 PAGE = f'<html><head><script type="module" src="./static/js/index.js"></script></head>{"x" * 2000}</html>'
-SCRIPT = '<script src="/app/static/base.js"></script><script type="module"'
+SCRIPT = (
+    '<script src="/app/static/base.js"></script><script defer src="/app/static/shell.js"></script><script type="module"'
+)
 
 
 async def _page(_request: Request) -> Response:
@@ -40,7 +42,8 @@ def test_a_page_is_told_where_the_console_is(client: TestClient) -> None:
     answer = client.get("/tenants", headers={"Accept-Encoding": "gzip"})
     assert answer.text == PAGE.replace('<script type="module"', SCRIPT)
     assert int(answer.headers["content-length"]) == len(answer.content)
-    assert (ROOT / "pages" / "static" / "base.js").is_file()
+    for name in ("base.js", "shell.js"):
+        assert (ROOT / "pages" / "static" / name).is_file()
 
 
 @pytest.mark.parametrize("path", ["/static/page", "/api/v2/docs", "/j"])
