@@ -9,6 +9,7 @@ import importlib
 import logging
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,16 @@ from starlette.routing import Mount
 import pages
 from adapters.core import adapter_classes
 from api import create_api, metrics
-from api.web import signin
+from api.web import icon, signin
 from api.web.gate import Gate
 from api.web.headers import Headers
 from api.web.index import Index
 from api.web.redirects import srs_routes
 from operations import background, logs, platform, sessions
 from operations.settings import SettingsError, load
-from pages.widgets import incident, theme
+from pages.widgets import first, incident, style, theme
 from pages.widgets.page import all_pages
-from pages.widgets.shell import HOME
+from pages.widgets.shell import address
 
 log = logging.getLogger("pilothouse")
 
@@ -61,7 +62,7 @@ except SettingsError as error:
     sys.exit(str(error))
 assembled = platform.Platform(settings)
 platform.install(assembled)
-addresses = {page.path: "/" if slug == HOME else f"/{page.url}" for slug, page in all_pages().items()}
+addresses = {page.path: address(page) for page in all_pages().values()}
 addresses["/infrastructure"] = "/"
 
 app = st.App(
@@ -72,6 +73,7 @@ app = st.App(
         metrics.route(assembled),
         *signin.routes(assembled, {f"/{page.url}": page.title for page in all_pages().values()}),
         *srs_routes(addresses),
+        icon.route(Path(pages.__file__).with_name("static") / "icon.png"),
     ],
     middleware=[
         Middleware(Headers, https=settings.public_url.startswith("https://")),
@@ -81,7 +83,7 @@ app = st.App(
             public_url=settings.public_url,
             also_open=frozenset(addresses),
         ),
-        Middleware(Index),
+        Middleware(Index, sheet=style.sheet(), first=partial(first.view, assembled)),
     ],
     on_script_error=incident.show,
 )

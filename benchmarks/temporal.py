@@ -26,7 +26,8 @@ from tests.browser.browser import QUIET, executable
 RERUNS = 15
 WHOLE_SECONDS = 60.0
 TABLE = "ph-types"
-HEADER = ".ph-banner"
+FIRST, LIVE = ".ph-banner", "#root .ph-banner"
+"""The head as the server tells it at once, and the one the page's scripts draw in its place."""
 OWN = ".st-key-wf_bar"
 VISITS = 8
 SPANS = ("1 h", "24 h", "All kept")
@@ -90,7 +91,7 @@ async def measure(console: Console, cookie: str) -> None:
 
 
 async def _cold(served: Served, cookie: str, page: str) -> None:
-    """Seconds in a browser until the page says something, until it says what is its own, and until its table is whole.
+    """Seconds in a browser until the page says how Temporal is, until its scripts do, and until it has what is its own.
 
     One browser with a profile on disk, as a person's: the first visit finds console and browser cold, the second
     has the scripts, and from the third on the browser keeps them compiled.
@@ -116,22 +117,24 @@ async def _cold(served: Served, cookie: str, page: str) -> None:
             )  # fmt: skip
             await browser.add_cookies([{"name": name, "value": value, "url": served.url}])
             tab = await browser.new_page()
-            first, own, whole = await visit(tab, HEADER, OWN, f".{TABLE}")
+            first, live, own, whole = await visit(tab, FIRST, LIVE, OWN, f".{TABLE}")
             later = []
             for _ in range(VISITS):
                 await tab.close()
                 tab = await browser.new_page()
-                later.append(await visit(tab, HEADER, OWN))
+                later.append(await visit(tab, FIRST, LIVE, OWN))
             await browser.close()
     emit(Row("first content, browser and console cold", milliseconds(first), "< 1 s", first < 1))
+    emit(Row("the same: drawn by its scripts", milliseconds(live)))
     emit(Row("the same: its own first facts", milliseconds(own)))
     emit(Row("the same: the table of all types, nothing read before", milliseconds(whole)))
     emit(Row("first content, second visit", milliseconds(later[0][0]), "< 1 s", later[0][0] < 1))
-    for what, at in (("first content", 0), ("its own first facts", 1)):
+    for at, what in enumerate(("first content", "drawn by its scripts", "its own first facts")):
         waits = [visit[at] for visit in later[1:]]
         median = quantile(waits, 0.5)
         figure = f"median {milliseconds(median)}, worst {milliseconds(max(waits))} of {len(waits)}"
-        emit(Row(f"{what}, from the third visit on", figure, "< 1 s", median < 1))
+        aim = ("< 1 s", median < 1) if not at else ("", None)
+        emit(Row(f"{what}, from the third visit on", figure, *aim))
 
 
 async def _warm(served: Served, cookie: str, page: str) -> None:

@@ -32,7 +32,7 @@ def sign_in(page: Page, url: str, name: str, password: str) -> None:
     page.fill("#username", name)
     page.fill("#password", password)
     page.click("#kc-login")
-    page.wait_for_selector(".ph-card")
+    page.wait_for_selector("#root .ph-card")
 
 
 def take(page: Page, folder: Path) -> None:
@@ -45,7 +45,7 @@ def take(page: Page, folder: Path) -> None:
     with httpx.Client(base_url=endpoints["control"], headers={"Authorization": f"Bearer {token}"}) as control:
         control.put(f"/faults/{BROKEN}", json={"fault": FAULT}).raise_for_status()
         try:
-            first = page.locator(".ph-card").first.filter(has_text=TITLE)
+            first = page.locator("#root .ph-card").first.filter(has_text=TITLE)
             first.get_by_text("No answer", exact=True).wait_for(timeout=NOTICED_MS)
             page.mouse.move(WIDTH - 4, HEIGHT - 4)
             page.wait_for_timeout(SETTLED_MS)

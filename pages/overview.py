@@ -14,7 +14,7 @@ from operations.access import Actor, Permission
 from operations.platform import Platform
 from pages.ratelimits_parts import card
 from pages.widgets import charts, faces, session, state, table
-from pages.widgets.page import Page, link
+from pages.widgets.page import Page, all_pages, link
 
 if TYPE_CHECKING:
     from operations.health import Overview, ServiceNow
@@ -36,6 +36,19 @@ SHORT_NOTE = 10
 _FILTER_STATES = (State.DOWN, State.NO_ANSWER, State.DEGRADED, State.UNCONFIGURED, State.HEALTHY)
 
 
+def first(platform: Platform, who: Actor) -> str:
+    """What the page shows before its scripts run: the banner and every card."""
+    seen = health.overview(platform)
+    shown = [(now.service.slug, _card(now)) for now in seen.services]
+    if who.may(Permission.RATELIMIT_VIEW):
+        shown.append(("ratelimits", card.card()))
+    cards = "".join(
+        f'<a class="ph-first-card" href="/{all_pages()[slug].url}">{html}<span>Manage →</span></a>'
+        for slug, html in shown
+    )
+    return f'{_banner(seen)}<div class="ph-first-bar"></div><div class="ph-first-cards">{cards}</div>'
+
+
 def render() -> None:
     """Draw the page: the filters stand still, everything below redraws itself."""
     _live()
@@ -45,7 +58,7 @@ def render() -> None:
 def _live() -> None:
     who, platform = session.actor(), session.platform()
     seen = health.overview(platform)
-    _banner(seen)
+    st.html(_banner(seen))
     states, categories, words = _filters(seen)
     shown = [
         now
@@ -58,7 +71,9 @@ def _live() -> None:
     if shown or limits:
         with st.grid("auto", min_column_width=216, gap=14):
             for now in shown:
-                _card(now)
+                with st.container(key=f"card-{now.service.slug}"):
+                    st.html(_card(now))
+                    link(now.service.slug, "Manage →")
             if limits:
                 card.draw()
     else:
@@ -72,14 +87,14 @@ def _live() -> None:
         link("audit", "Changes people made", icon=":material/history:")
 
 
-def _banner(seen: Overview) -> None:
+def _banner(seen: Overview) -> str:
     counts = "".join(
         f'<span class="ph-{s.value}">{state.pill(s)} <span class="n">{seen.counts[s]}</span></span>'
         for s in sorted(seen.counts, key=lambda s: -s.severity)
         if seen.counts[s]
     )
     old = " · these values are old: nobody has measured since" if seen.stale else ""
-    st.html(
+    return (
         f'<div class="ph-banner ph-{seen.state.value}"><div><h2>{state.text(seen.sentence)}</h2>'
         f'<p title="{state.moment(seen.as_of)}">As of {state.since(seen.as_of)} ago, measured by the '
         f"{'sampler' if seen.source == 'sampler' else 'console itself'}{old}</p></div>"
@@ -128,7 +143,7 @@ def _filters(seen: Overview) -> tuple[set[State], set[str], str]:
     return chosen, set(categories), (words or "").strip().casefold()
 
 
-def _card(now: ServiceNow) -> None:
+def _card(now: ServiceNow) -> str:
     told, service = now.health, now.service
     bad = " bad" if told.state.failing or told.state is State.DEGRADED else ""
     value, label = _headline(now)
@@ -142,17 +157,15 @@ def _card(now: ServiceNow) -> None:
     if len(note) > SHORT_NOTE and message == service.purpose:
         message = f"{note[:1].upper()}{note[1:]}. {message}"
     took = "" if told.latency_ms is None else f" in {state.number(told.latency_ms, Unit.MILLISECONDS)}"
-    with st.container(key=f"card-{service.slug}"):
-        st.html(
-            f'<div class="ph-card ph-{told.state.value}{bad}"><header><b>{state.text(service.title)}</b>'
-            f"{state.pill(told.state)}</header>"
-            f'<div class="v">{value}<small>{label}</small></div>{charts.spark(now.spark, told.state)}'
-            f'<div class="m" title="{state.text(told.message)}">{state.text(message)}</div>'
-            f'<div class="f"><span title="in this state since {state.moment(now.since)}">for {state.since(now.since)}'
-            f'</span><span title="{state.moment(told.checked_at)}">checked {state.since(told.checked_at)} ago'
-            f"{took}</span></div></div>"
-        )
-        link(service.slug, "Manage →")
+    return (
+        f'<div class="ph-card ph-{told.state.value}{bad}"><header><b>{state.text(service.title)}</b>'
+        f"{state.pill(told.state)}</header>"
+        f'<div class="v">{value}<small>{label}</small></div>{charts.spark(now.spark, told.state)}'
+        f'<div class="m" title="{state.text(told.message)}">{state.text(message)}</div>'
+        f'<div class="f"><span title="in this state since {state.moment(now.since)}">for {state.since(now.since)}'
+        f'</span><span title="{state.moment(told.checked_at)}">checked {state.since(told.checked_at)} ago'
+        f"{took}</span></div></div>"
+    )
 
 
 def _headline(now: ServiceNow) -> tuple[str, str]:

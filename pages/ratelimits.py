@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from operations.access import Permission
+from operations.access import Actor, Permission
+from operations.platform import Platform
 from pages.ratelimits_parts import (
     card,
     common,
@@ -49,10 +50,14 @@ FACES: dict[str, Callable[[common.View], None]] = {
 GRIDS = {"Policies": policies.NAME, "Tiers": tiers.NAME}
 
 
+def first(_platform: Platform, _who: Actor) -> str:
+    """What the page shows before its scripts run."""
+    return card.head()
+
+
 def render() -> None:
     """Draw the head and the face that is open; the others cost nothing."""
     view = common.View(session.platform(), session.actor())
-    st.html(common.sheet())
     card.banner()
     chosen = st.segmented_control(
         "Face",

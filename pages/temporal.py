@@ -1,9 +1,6 @@
 """The page of Temporal: the connection, the workflows and everything that is done with them."""
 
-import streamlit as st
-
 from pages.temporal_parts import (
-    common,
     connection,
     executions,
     monitor,
@@ -26,6 +23,5 @@ def render() -> None:
 
 
 def _status(view: View) -> None:
-    st.html(common.sheet())
     connection.draw(view)
     workflows.draw(view)

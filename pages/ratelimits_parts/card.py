@@ -43,6 +43,13 @@ def matches(states: set[State], categories: set[str], words: str) -> bool:
 
 def draw() -> None:
     """The overview's card."""
+    with st.container(key="card-ratelimits"):
+        st.html(card())
+        link("ratelimits", "Manage →")
+
+
+def card() -> str:
+    """What the card says, as HTML."""
     found = reading()
     now = found.value
     told = State.UNKNOWN if now is None else now.state
@@ -58,20 +65,23 @@ def draw() -> None:
         "Redis away" if now.active_subjects is None else f"{now.active_subjects:,} active",
     )  # fmt: skip
     cells = "".join(f"<span>{state.text(one)}</span>" for one in foot)
-    with st.container(key="card-ratelimits"):
-        st.html(
-            f'<div class="ph-card ph-{told.value}{bad}"><header><b>{TITLE}</b>{pill(told)}</header>'
-            f'<div class="v">{blocked}<small>blocked last hour</small></div>{spark}'
-            f'<div class="m" title="{state.text(message)}">{state.text(message)}</div>'
-            f'<div class="f">{cells}</div></div>'
-        )
-        link("ratelimits", "Manage →")
+    return (
+        f'<div class="ph-card ph-{told.value}{bad}"><header><b>{TITLE}</b>{pill(told)}</header>'
+        f'<div class="v">{blocked}<small>blocked last hour</small></div>{spark}'
+        f'<div class="m" title="{state.text(message)}">{state.text(message)}</div>'
+        f'<div class="f">{cells}</div></div>'
+    )
 
 
 @st.fragment(run_every=5.0)
 def banner() -> None:
-    """The head of the page: state, sentence, numbers."""
+    """The head of the page, kept fresh."""
     session.actor()
+    st.html(head())
+
+
+def head() -> str:
+    """State, sentence and numbers, as HTML."""
     found = reading()
     now = found.value
     told = State.UNKNOWN if now is None else now.state
@@ -85,7 +95,7 @@ def banner() -> None:
             ("Waiting for Redis", f"{now.waiting:,}"),
         ]  # fmt: skip
     cells = "".join(f"<div><small>{name}</small><b>{value}</b></div>" for name, value in facts)
-    st.html(
+    return (
         f'<div class="ph-banner ph-{told.value}"><div><h2>{TITLE} &nbsp;{pill(told)}</h2><p>{state.text(sentence)}</p>'
         f"</div><div class='ph-facts'>{cells}</div></div>"
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -41,12 +39,6 @@ class View:
     def edits(self) -> bool:
         """Whether the person may change limits: for hiding, the operation checks for itself."""
         return self.actor.may(Permission.RATELIMIT_EDIT)
-
-
-@cache
-def sheet() -> str:
-    """The page's own style sheet."""
-    return "<style>" + (Path(__file__).parent / "style.css").read_text(encoding="utf-8") + "</style>"
 
 
 def locked() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -21,13 +19,6 @@ CUT = (
 )
 """Said where not all pending executions are found."""
 _WORDS = {"TimedOut": "Timed out", "ContinuedAsNew": "Continued as new"}
-
-
-@cache
-def sheet() -> str:
-    """The page's own style sheet."""
-    rules = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    return f'<span class="ph-sheet" hidden></span><style>{rules}</style>'
 
 
 def parameter(name: str) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import streamlit as st
 
 from adapters.core import utcnow
@@ -17,13 +14,6 @@ from pages.widgets.template import View
 
 LIVE_SECONDS = 2.0
 LABELS = detail_timeline.LABELS
-
-
-@cache
-def sheet() -> str:
-    """The style sheet of executions."""
-    rules = (Path(__file__).parent / "executions.css").read_text(encoding="utf-8")
-    return f'<span class="ph-sheet" hidden></span><style>{rules}</style>'
 
 
 def draw(view: View, workflow_id: str, run_id: str) -> None:

@@ -23,7 +23,6 @@ _BACK = "_executions_back"
 
 def draw(view: View) -> None:
     """The list, or the execution the address names."""
-    st.html(common.sheet() + detail.sheet())
     if run := common.parameter("run"):
         detail.draw(view, run, common.parameter("run_id"))
         return

@@ -52,7 +52,6 @@ def _open() -> _Open:
 
 def draw(view: View) -> None:
     """The queues, the form that limits one, and where the number of workflows at once is bounded."""
-    st.html(common.sheet())
     st.markdown("#### Task queues")
     forms.result(_NOTE)
     words = st.text_input("Search", key="queues_words", placeholder="Part of a name", max_chars=100)

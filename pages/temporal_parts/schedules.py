@@ -23,7 +23,6 @@ _SHOWN = {"All": None, "Active": False, "Paused": True}
 
 def draw(view: View) -> None:
     """The list, or the schedule the address names."""
-    st.html(common.sheet())
     if chosen := common.parameter("schedule"):
         schedule_detail.draw(view, chosen)
         return

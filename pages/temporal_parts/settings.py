@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import streamlit as st
 
 from operations import workflow_settings
@@ -23,16 +20,8 @@ INTRO = (
 )
 
 
-@cache
-def sheet() -> str:
-    """The face's own style sheet."""
-    rules = (Path(__file__).parent / "settings.css").read_text(encoding="utf-8")
-    return f'<span class="ph-sheet" hidden></span><style>{rules}</style>'
-
-
 def draw(view: View) -> None:
     """The form for those who may change it, a table for the others; the workers; what was changed."""
-    st.html(sheet())
     st.markdown(f":gray[{INTRO}]")
     may = view.may(Permission.WORKFLOWS_CONFIGURE)
     try:

@@ -10,7 +10,6 @@ from adapters.core import utcnow
 from adapters.temporal_client.workers import Slots, Worker, Workers
 from operations import workflow_held, workflow_queues
 from operations.workflow_held import HeldBy
-from pages.temporal_parts import common
 from pages.widgets import cached, session, state, table
 from pages.widgets.template import View
 
@@ -22,7 +21,6 @@ _WORDS = {"SHUTTING_DOWN": "Shutting down", "SHUTDOWN": "Stopped"}
 
 def draw(view: View) -> None:
     """Workers by heartbeat, or pollers where the server knows no more."""
-    st.html(common.sheet())
     st.markdown("#### Workers")
     _rows(view)
 

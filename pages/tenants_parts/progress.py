@@ -78,7 +78,6 @@ def bar(told: Progress, sentence: str = "") -> None:
 
 def steps(told: Progress) -> None:
     """Each step with its state and what came of it."""
-    st.html(common.sheet())
     table.draw(
         ("Step", "State", "What came of it"),
         ((state.text(step.title), _state(step.state), state.text(step.detail or "–")) for step in told.steps),

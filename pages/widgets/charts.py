@@ -120,6 +120,7 @@ def bars(labels: Sequence[str], stacks: dict[str, Sequence[float]]) -> dict[str,
         "axisTick": {"show": False},
         "axisLine": {"lineStyle": {"color": _GRID}},
     }
+    spec["yAxis"]["minInterval"] = 1  # what is counted has no halves
     spec["series"] = [
         {"type": "bar", "name": name, "stack": "all", "data": list(values), "barMaxWidth": 22}
         for name, values in stacks.items()

@@ -24,10 +24,16 @@ def platform() -> Platform:
 
 def present() -> Actor | None:
     """The signed-in person, resolved again on every run; None when there is none or the session has ended."""
-    sid = st.user.get("sid")
-    if not isinstance(sid, str) or not sid:
-        return None
-    return sessions.resolve(platform(), sid)
+    sid = _sid()
+    return sessions.resolve(platform(), sid) if sid else None
+
+
+def _sid() -> str:
+    """The session's id, as the gate found it in the cookie; empty where there is none."""
+    # Not st.user: that looks for a file of secrets each time, of which there is none.
+    context = get_script_run_ctx()
+    sid = context.user_info.get("sid") if context is not None else None
+    return sid if isinstance(sid, str) else ""
 
 
 def actor() -> Actor:
@@ -63,7 +69,7 @@ def here() -> str:
 
 def signed_out() -> NoReturn:
     """Show that the session has ended, with the way back to this very page, and stop the run."""
-    ended = bool(st.user.get("sid"))
+    ended = bool(_sid())
     with st.container(key="ended", horizontal_alignment="center"):
         st.markdown(
             "### :material/lock_clock: Your session has ended" if ended else "### :material/lock: Please sign in"

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import streamlit as st
 
 from adapters.core import AdapterError
 from operations import tenants
 from operations.access import Actor, Permission
-from pages.widgets import session, state, style
+from pages.widgets import session, state
 from pages.widgets.page import SECTIONS, Page, all_pages, register, renderer, target
 
-STATIC = Path(__file__).parents[1] / "static"
+STATIC = "/app/static"
+"""Where the browser finds the files of pages/static: as files they would be read and hashed again for every run."""
 HOME = "overview"
 FOUND = 8
 
 
 def run() -> None:
     """Draw the page the address names, for the person who is there; only the sign-in card for nobody."""
+    # Without an icon here the browser would fetch each page's own from outside.
     st.set_page_config(
-        page_title="Pilothouse", page_icon=str(STATIC / "icon.png"), layout="wide", initial_sidebar_state=248
+        page_title="Pilothouse", page_icon=f"{STATIC}/icon.png", layout="wide", initial_sidebar_state=248
     )
-    style.apply()
     try:
         who = session.present()
     except AdapterError as error:
@@ -42,18 +42,28 @@ def run() -> None:
             default=slug == HOME,
             visibility="visible" if who.may(page.permission) else "hidden",
         )
-        for slug, page in all_pages().items()
-        if not page.sandbox or session.platform().settings.is_sandbox
+        for slug, page in offered().items()
     }
     register(pages)
     sections: dict[str, list[st.Page]] = {section: [] for section in SECTIONS}
     for slug, entry in pages.items():
         sections[all_pages()[slug].section].append(entry)
-    st.logo(str(STATIC / "logo.svg"), size="large", icon_image=str(STATIC / "icon.svg"))
+    st.logo(f"{STATIC}/logo.svg", size="large", icon_image=f"{STATIC}/icon.svg")
     chosen = st.navigation({name: entries for name, entries in sections.items() if entries}, expanded=True)
     slug = next((slug for slug, entry in pages.items() if entry is chosen), HOME)
     _bar(all_pages()[slug], who)
     chosen.run()
+
+
+def offered() -> dict[str, Page]:
+    """The pages this console has, by slug: those of the sandbox only on one."""
+    sandbox = session.platform().settings.is_sandbox
+    return {slug: page for slug, page in all_pages().items() if sandbox or not page.sandbox}
+
+
+def address(page: Page) -> str:
+    """Path of a page in the browser."""
+    return "/" if page.slug == HOME else f"/{page.url}"
 
 
 @cache
@@ -74,18 +84,23 @@ def _guarded(slug: str) -> Callable[[], None]:
 
 
 def _bar(page: Page, who: Actor) -> None:
-    sandbox = session.platform().settings.is_sandbox
-    environment = '<span class="ph-env" title="Everything here is local and made up">sandbox</span>' if sandbox else ""
-    section = f'<span class="sec">{state.text(page.section)} /</span>' if page.section else ""
     with st.container(
         horizontal=True, wrap=False, horizontal_alignment="distribute", vertical_alignment="center", key="topbar"
     ):
-        st.html(f'<div class="ph-crumb">{section}<b>{state.text(page.title)}</b>{environment}</div>', width="content")
+        st.html(f'<div class="ph-crumb">{crumb(page)}</div>', width="content")
         with st.container(horizontal=True, horizontal_alignment="right", gap="xsmall", width="content"):
             if st.button("Search", icon=":material/search:", shortcut="Ctrl+K", key="search", help="Pages and tenants"):
                 _search(who)
             with st.popover(who.name, icon=":material/account_circle:"):
                 _person(who)
+
+
+def crumb(page: Page) -> str:
+    """Where the page is, as HTML."""
+    sandbox = session.platform().settings.is_sandbox
+    environment = '<span class="ph-env" title="Everything here is local and made up">sandbox</span>' if sandbox else ""
+    section = f'<span class="sec">{state.text(page.section)} /</span>' if page.section else ""
+    return f"{section}<b>{state.text(page.title)}</b>{environment}"
 
 
 def _person(who: Actor) -> None:
@@ -105,12 +120,10 @@ def _search(who: Actor) -> None:
         live=True,
     )
     words = (wanted or "").strip().casefold()
-    known = session.platform().settings.is_sandbox
     found = [
         page
-        for page in all_pages().values()
+        for page in offered().values()
         if who.may(page.permission)
-        and (known or not page.sandbox)
         and words in f"{page.title} {page.section} {page.slug} {page.path} {page.summary}".casefold()
     ]
     found.sort(key=lambda page: (not page.title.casefold().startswith(words), words not in page.title.casefold()))

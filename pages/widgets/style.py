@@ -1,20 +1,16 @@
-"""The one style sheet on top of the theme in .streamlit/config.toml."""
+"""The style sheet on top of the theme in .streamlit/config.toml: of the frame around the pages, then of each page."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
 
-import streamlit as st
+FRAME = Path(__file__).with_name("style.css")
 
 
 @cache
-def _sheet() -> str:
-    # With an element before it: an HTML of styles alone goes where toasts go, and the first toast takes its place.
-    rules = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-    return f'<span class="ph-sheet" hidden></span><style>{rules}</style>'
-
-
-def apply() -> None:
-    """Add the style sheet to the page."""
-    st.html(_sheet())
+def sheet() -> str:
+    """All rules. They stand in the index page: as an element, each run of each page would send them again."""
+    pages = Path(__file__).parents[1]
+    parts = sorted(path for path in pages.rglob("*.css") if path != FRAME)
+    return "\n".join(path.read_text(encoding="utf-8").strip() for path in (FRAME, *parts))

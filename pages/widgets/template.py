@@ -94,9 +94,16 @@ def service(
 
 @st.fragment(run_every=LIVE_SECONDS)
 def _header(page: Page, slug: str) -> None:
-    """Name, state, sentence and the numbers that say how fresh all this is."""
+    """The banner, and what to do where something is wrong."""
     session.actor()
     now = health.now(session.platform(), slug)
+    st.html(banner(page, now))
+    if now.health.state.failing or now.depends_down:
+        faces.trouble(now)
+
+
+def banner(page: Page, now: ServiceNow) -> str:
+    """Name, state, sentence and the numbers that say how fresh all this is, as HTML."""
     told = now.health
     facts = [
         ("State for", state.since(now.since), state.moment(now.since)),
@@ -116,13 +123,11 @@ def _header(page: Page, slug: str) -> None:
         + "</div>"
         for place, (name, value, title) in enumerate(facts)
     )
-    st.html(
+    return (
         f'<div class="ph-banner ph-{told.state.value}"><div>'
         f"<h2>{state.text(page.title)} &nbsp;{state.pill(told.state)}</h2>"
         f"<p>{state.text(told.message)}</p></div><div class='ph-facts'>{cells}</div></div>"
     )
-    if told.state.failing or now.depends_down:
-        faces.trouble(now)
 
 
 @st.fragment(run_every=LIVE_SECONDS)

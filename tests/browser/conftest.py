@@ -77,7 +77,7 @@ class Visit:
     def open(self, url: str) -> None:
         """Go to an address and wait until the page is drawn."""
         self.page.goto(url)
-        self.page.wait_for_selector(".ph-crumb", timeout=20_000)
+        self.page.wait_for_selector("#root .ph-crumb", timeout=20_000)
         self.settle()
 
     def settle(self) -> None:
@@ -110,5 +110,5 @@ def sign_in(tab: Visit, sandbox: Sandbox, name: str, path: str = "/") -> None:
     tab.page.fill("#username", name)
     tab.page.fill("#password", sandbox.people[name]["password"])
     tab.page.click("#kc-login")
-    tab.page.wait_for_selector(".ph-crumb", timeout=20_000)
+    tab.page.wait_for_selector("#root .ph-crumb", timeout=20_000)
     tab.settle()

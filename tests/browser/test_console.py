@@ -72,6 +72,24 @@ def test_a_page_fits_800_pixels(slug: str, ada: tuple[str, Visit], sandbox: Sand
         tab.page.set_viewport_size({"width": 1440, "height": 900})
 
 
+def test_what_is_known_is_there_before_the_scripts_and_gives_way_to_the_page(
+    ada: tuple[str, Visit], sandbox: Sandbox
+) -> None:
+    _, tab = ada
+    tab.page.route("**/static/js/**", lambda route: route.abort())
+    tab.page.goto(f"{sandbox.url}/temporal")
+    expect(tab.page.locator("#ph-first .ph-banner")).to_contain_text("Temporal")
+    before = tab.page.locator("#ph-first .ph-banner").bounding_box()
+    tab.page.unroute("**/static/js/**")
+    tab.page.locator("#ph-first nav a", has_text="Redis").click()
+    tab.page.wait_for_selector("#root .ph-banner")
+    assert tab.page.locator("#ph-first").count() == 0
+    tab.open(f"{sandbox.url}/temporal")
+    after = tab.page.locator("#root .ph-banner").bounding_box()
+    assert before and after
+    assert [round(after[side] - before[side]) for side in ("x", "y", "width")] == [0, 0, 0], "nothing jumps"
+
+
 def test_the_wanted_page_is_kept_through_signing_in_and_signing_out_ends_it(fresh: Visit, sandbox: Sandbox) -> None:
     sign_in(fresh, sandbox, "ivo", "/redis?face_redis=Monitor")
     parts = urlsplit(fresh.page.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -58,8 +59,8 @@ def show(page: Page, face: str) -> None:
 def test_an_admin_changes_a_limit_by_keyboard_and_it_is_obeyed(
     fresh: Visit, sandbox: Sandbox, limiter: Limiter
 ) -> None:
-    before = limiter.peek("api_calls", "a-tenant-without-tier").limit
-    assert before == 1000
+    # The console writes the limits into an empty Redis when it starts.
+    poll(lambda: limiter.peek("api_calls", "a-tenant-without-tier").limit == 1000, seconds=10)
     sign_in(fresh, sandbox, "ada", ADDRESS)
     page = fresh.page
     grid = page.get_by_test_id("stDataFrame")
@@ -125,7 +126,8 @@ def test_a_counter_is_reset_after_asking_with_a_reason_and_on_the_record(
     tenant, name = "cobalt-legal", "Cobalt Legal"
     left = limiter.peek("file_uploads", tenant).remaining
     assert left
-    used = limiter.check("file_uploads", tenant, cost=left).used  # all of it, and so among those shown
+    limit = limiter.check("file_uploads", tenant, cost=left).used  # all of it, and so among those shown
+    used = f"({limit:,}|{limit - 1:,})"  # one less where the hour turns meanwhile
     sign_in(fresh, sandbox, "ada", f"{ADDRESS}?face=Live")
     page = fresh.page
     chooser = page.get_by_label("Reset a counter")
@@ -134,17 +136,17 @@ def test_a_counter_is_reset_after_asking_with_a_reason_and_on_the_record(
     page.get_by_role("option", name=f"{name} · file_uploads").click()
     page.get_by_role("button", name="Reset", exact=True).click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text(f"has used {used:,} of a limit of {used:,}")
+    expect(dialog).to_contain_text(re.compile(f"has used {used} of a limit of {limit:,}"))
     go = dialog.get_by_role("button", name="Reset the counter")
     go.click()
     expect(dialog).to_contain_text("A reason is asked for")
-    assert limiter.peek("file_uploads", tenant).used == used, "nothing without a reason"
+    assert limiter.peek("file_uploads", tenant).used >= limit - 1, "nothing without a reason"
     reason = dialog.get_by_label("Reason")
     reason.click()
     reason.press_sequentially("counted twice by mistake", delay=20)
     go.click()
     poll(lambda: limiter.peek("file_uploads", tenant).used == 0, seconds=10)
-    expect(page.get_by_text(f"{used:,} used forgotten")).to_be_visible()
+    expect(page.get_by_text(re.compile(f"{used} used forgotten"))).to_be_visible()
     show(page, "History")
     expect(page.get_by_text("counted twice by mistake").first).to_be_visible()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,13 +18,15 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from api.web.headers import inline_hashes
-from api.web.index import Index, _dressed
+from api.web.index import FIRST_SECONDS, Index, _dressed
 from tests.support import ROOT
 
 PAGE = f'<html><head><script type="module" src="./static/js/index.js"></script></head>{"x" * 2000}</html>'
 SCRIPT = (
-    '<script src="/app/static/base.js"></script><script defer src="/app/static/shell.js"></script><script type="module"'
+    '<script src="/app/static/base.js"></script><script defer src="/app/static/first.js"></script>'
+    '<script defer src="/app/static/shell.js"></script><script type="module"'
 )
+ROOTED = f'<html><head><style></style></head><body><div id="root"></div>{"x" * 2000}</body></html>'
 
 
 async def _page(_request: Request) -> Response:
@@ -42,7 +47,7 @@ def test_a_page_is_told_where_the_console_is(client: TestClient) -> None:
     answer = client.get("/tenants", headers={"Accept-Encoding": "gzip"})
     assert answer.text == PAGE.replace('<script type="module"', SCRIPT)
     assert int(answer.headers["content-length"]) == len(answer.content)
-    for name in ("base.js", "shell.js"):
+    for name in ("base.js", "first.js", "shell.js"):
         assert (ROOT / "pages" / "static" / name).is_file()
 
 
@@ -63,3 +68,40 @@ def test_the_page_speaks_of_this_console_before_its_script_runs() -> None:
     assert inline_hashes(shown) == inline_hashes(installed), "the policy allows the installed page's own script only"
     assert 'src="./static/js/index.' in shown
     assert '<div id="root"></div>' in shown
+    assert "SourceSans" not in shown
+    (font,) = re.findall(r'rel="preload" href="/app/static/([^"]+)"', shown)
+    assert (ROOT / "pages" / "static" / font).is_file()
+
+
+def _shown(first: Callable[[str, str], str], **headers: str) -> str:
+    async def page(_request: Request) -> Response:
+        return HTMLResponse(ROOTED)
+
+    app = Starlette(routes=[Route("/tenants", page)], middleware=[Middleware(Index, sheet="b{}", first=first)])
+    answer = TestClient(app).get("/tenants", headers=headers)
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    return answer.text
+
+
+def test_styles_and_what_is_known_stand_before_the_application() -> None:
+    shown = _shown(lambda path, sid: f"<i>{path} {sid}</i>", **{"x-pilothouse-session": "abc"})
+    assert shown == ROOTED.replace('<div id="root">', '<style>b{}</style><i>/tenants abc</i><div id="root">')
+
+
+def _slow(_path: str, _sid: str) -> str:
+    time.sleep(FIRST_SECONDS + 0.4)
+    return "late"
+
+
+def _wrong(_path: str, _sid: str) -> str:
+    raise ValueError("secret")
+
+
+@pytest.mark.parametrize("first", [_slow, _wrong])
+def test_without_what_is_known_in_time_the_page_is_what_it_was(first: Callable[[str, str], str]) -> None:
+    shown = _shown(first, **{"x-pilothouse-session": "abc"})
+    assert shown == ROOTED.replace('<div id="root">', '<style>b{}</style><div id="root">')
+
+
+def test_somebody_without_a_session_is_told_nothing() -> None:
+    assert "known" not in _shown(lambda _path, _sid: "known")

@@ -1,0 +1,21 @@
+// What the index page shows before the scripts run gives way as soon as the page has the same to show.
+{
+  const first = document.getElementById("ph-first");
+  const kept = localStorage.getItem(`stActiveTheme-${location.pathname}-v2`) ?? "";
+  const scheme = /dark/i.test(kept) ? "dark" : /light/i.test(kept) ? "light" : "";
+  if (first && scheme) first.style.colorScheme = scheme;
+  if (first) {
+    const instead = [first.dataset.until, ".st-key-ended", ".st-key-failed", ".st-key-denied", '[role="dialog"]'];
+    const shown = instead.map((one) => `body > :not(#ph-first) ${one}`).join(",");
+    const gone = () => {
+      watch.disconnect();
+      first.remove();
+    };
+    const watch = new MutationObserver(() => {
+      if (document.querySelector(shown)) gone();
+    });
+    watch.observe(document.body, { childList: true, subtree: true });
+    // A page that never comes must not look like one that is there: Streamlit says what is wrong.
+    setTimeout(gone, 15000);
+  }
+}
