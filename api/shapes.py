@@ -81,6 +81,9 @@ def now(item: ServiceNow) -> dict[str, Any]:
         **health(item.health),
         "since": wire(item.since),
         "metrics": [metric(one) for one in item.metrics],
+        "last_known": {"at": wire(item.known_at), "metrics": [metric(one) for one in item.known]}
+        if item.known
+        else None,
         "affected": list(item.affected),
         "failing_dependencies": list(item.depends_down),
     }

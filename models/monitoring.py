@@ -133,4 +133,7 @@ class ServiceNowRow(Base):
     paused_until: Mapped[datetime | None]
     metrics: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     metrics_error: Mapped[str] = mapped_column(server_default="")
+    known: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    """The metrics of the last visit that had any; older than ``metrics`` while the service fails."""
+    known_at: Mapped[datetime | None]
     sampled_by: Mapped[str] = mapped_column(server_default="")

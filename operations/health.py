@@ -59,6 +59,9 @@ class ServiceNow:
     depends_down: tuple[str, ...] = ()
     """Titles of failing services this one depends on."""
     metrics_error: str = ""
+    known: tuple[Metric, ...] = ()
+    """The metrics last known, where this visit found none."""
+    known_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +246,7 @@ def _stored_overview(
                 next((m for m in metrics if m.headline), None),
                 spark,
                 metrics_error=row["metrics_error"],
+                **_known(health, tuple(_metric(m) for m in row["known"]), row["known_at"] and _time(row["known_at"])),
             )
         )
     past = tuple(
@@ -253,18 +257,24 @@ def _stored_overview(
     return _assembled(platform, listed, past, newest, "sampler")
 
 
+def _known(health: Health, before: tuple[Metric, ...], at: datetime | None) -> dict[str, Any]:
+    """What was known of a service that fails now."""
+    return {"known": before, "known_at": at} if health.state.failing and before else {}
+
+
 def _own_overview(platform: Platform) -> Overview:
     board = platform.sampler.board if platform.sampler is not None else None
     if board is not None and board.samples:
         samples, at = board.samples, board.at
         past = tuple(StateChange(*item) for item in list(board.changes)[:50])
         since, sparks = dict(board.since), {slug: tuple(values) for slug, values in list(board.latencies.items())}
+        known = dict(board.known)
     else:
         seconds = platform.settings.probe_deadline_seconds
         reading = platform.readings.get(
             "console:board", lambda: sample_all(platform.adapters.values(), seconds), every=10.0, wait=seconds + 0.5
         )
-        samples, at, past, since, sparks = reading.value or {}, reading.fetched_at, (), {}, {}
+        samples, at, past, since, sparks, known = reading.value or {}, reading.fetched_at, (), {}, {}, {}
     listed = []
     for slug, service in services().items():
         sample = samples.get(slug) or Sample(Health(State.UNKNOWN, "Nobody has asked it yet.", service=slug))
@@ -277,6 +287,7 @@ def _own_overview(platform: Platform) -> Overview:
                 sample.headline,
                 sparks.get(slug, ()),
                 metrics_error=sample.metrics_error,
+                **_known(sample.health, *known.get(slug, ((), None))),
             )
         )
     return _assembled(platform, listed, past, at, "this process")

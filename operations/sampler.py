@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 
-from adapters.core import AdapterError, Sample, State, utcnow
+from adapters.core import AdapterError, Metric, Sample, State, utcnow
 from adapters.core.probe import sample_all
 from operations import samples
 from operations.platform import Platform
@@ -48,6 +48,8 @@ class Board:
         self.since: dict[str, datetime] = {}
         self.changes: deque[tuple[str, datetime, State, State, str]] = deque(maxlen=200)
         self.latencies: dict[str, deque[float]] = {}
+        self.known: dict[str, tuple[tuple[Metric, ...], datetime]] = {}
+        """The metrics last found, and when."""
 
     def put(self, tick: Tick) -> None:
         """Take a round of visits in."""
@@ -60,6 +62,8 @@ class Board:
                         self.changes.appendleft(
                             (slug, tick.at, old.health.state, sample.health.state, sample.health.message)
                         )
+                if sample.metrics:
+                    self.known[slug] = (sample.metrics, tick.at)
                 if sample.health.latency_ms is not None:
                     self.latencies.setdefault(slug, deque(maxlen=60)).append(sample.health.latency_ms)
             self.samples = {**self.samples, **tick.samples}

@@ -116,7 +116,10 @@ def _write_now(session: Session, ticks: Sequence[Tick], by: str) -> None:
                 changes.append({"service": slug, "at": tick.at, "before": before[0], "after": state,
                                 "message": sample.health.message})  # fmt: skip
             known[slug] = (state, since, tick.at)
-            latest[slug] = _now_row(slug, since, tick.at, sample, by)
+            row = _now_row(slug, since, tick.at, sample, by)
+            if row["known_at"] is None and slug in latest:
+                row |= {column: latest[slug][column] for column in _KNOWN_COLUMNS}
+            latest[slug] = row
     if changes:
         session.execute(
             text(
@@ -131,24 +134,36 @@ def _write_now(session: Session, ticks: Sequence[Tick], by: str) -> None:
 
 _NOW_COLUMNS = (
     "service", "state", "since", "message", "version", "latency_ms", "checked_at", "kind", "detail", "advice",
-    "paused_until", "metrics", "metrics_error", "sampled_by",
+    "paused_until", "metrics", "metrics_error", "sampled_by", "known", "known_at",
 )  # fmt: skip
+_KNOWN_COLUMNS = ("known", "known_at")
+_JSON_COLUMNS = ("metrics", "known")
+
+
+def _kept(column: str) -> str:
+    if column not in _KNOWN_COLUMNS:
+        return f"{column} = excluded.{column}"
+    # A visit that found no numbers leaves those known before.
+    return f"{column} = CASE WHEN excluded.known_at IS NULL THEN service_now.{column} ELSE excluded.{column} END"
+
+
 _UPSERT_NOW = text(
     f"INSERT INTO service_now ({', '.join(_NOW_COLUMNS)})"  # noqa: S608  constants above
-    f" VALUES ({', '.join('CAST(:metrics AS jsonb)' if c == 'metrics' else ':' + c for c in _NOW_COLUMNS)})"
-    f" ON CONFLICT (service) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _NOW_COLUMNS[1:])}"
+    f" VALUES ({', '.join(f'CAST(:{c} AS jsonb)' if c in _JSON_COLUMNS else ':' + c for c in _NOW_COLUMNS)})"
+    f" ON CONFLICT (service) DO UPDATE SET {', '.join(_kept(c) for c in _NOW_COLUMNS[1:])}"
     " WHERE service_now.checked_at < excluded.checked_at"
 )
 
 
 def _now_row(slug: str, since: datetime, at: datetime, sample: Sample, by: str) -> dict[str, Any]:
     health = sample.health
-    metrics = [asdict(m) for m in sample.metrics if math.isfinite(m.value)]
+    metrics = json.dumps([asdict(m) for m in sample.metrics if math.isfinite(m.value)])
     return {
         "service": slug, "state": health.state.value, "since": since, "message": health.message,
         "version": health.version, "latency_ms": health.latency_ms, "checked_at": at, "kind": health.kind,
         "detail": health.detail, "advice": health.advice, "paused_until": health.paused_until,
-        "metrics": json.dumps(metrics), "metrics_error": sample.metrics_error, "sampled_by": by,
+        "metrics": metrics, "metrics_error": sample.metrics_error, "sampled_by": by,
+        "known": metrics, "known_at": at if sample.metrics else None,
     }  # fmt: skip
 
 

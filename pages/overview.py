@@ -169,9 +169,13 @@ def _card(now: ServiceNow) -> str:
 
 
 def _headline(now: ServiceNow) -> tuple[str, str]:
-    m = now.headline
+    m = now.headline or next((m for m in now.known if m.headline), None)
     if m is None:
         return "–", ""
+    if now.headline is None:
+        value = state.text(state.number(m.value, m.unit, m.currency))
+        label = f"{m.label}, {state.since(now.known_at)} ago"
+        return f'<span class="ph-old" title="{state.moment(now.known_at)}">{value}</span>', state.text(label)
     full = state.text(f"{state.exact(m.value, m.unit, m.currency)} {m.label} {m.note}".strip())
     # What is too long to stand beside the number opens the card's sentence instead.
     label = f"{m.label}, {m.note}" if m.note and len(m.note) <= SHORT_NOTE else m.label

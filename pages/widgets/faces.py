@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -48,8 +49,8 @@ def trouble(now: ServiceNow) -> None:
             st.code(told.detail, language=None, wrap_lines=True)
 
 
-def metric_row(metrics: tuple[Metric, ...]) -> None:
-    """Metrics of the last visit as a row of numbers; the headline stands in the header already."""
+def metric_row(metrics: tuple[Metric, ...], at: datetime | None = None) -> None:
+    """Metrics as a row of numbers; the headline stands in the header already. ``at``: what was known then."""
     cells = "".join(
         f'<div title="{state.text(state.exact(m.value, m.unit, m.currency))}"><small>{state.text(m.label)}</small>'
         f"<b>{state.text(state.number(m.value, m.unit, m.currency))}</b>"
@@ -59,12 +60,15 @@ def metric_row(metrics: tuple[Metric, ...]) -> None:
         if not m.headline
     )
     if cells:
-        st.html(f'<div class="ph-facts row">{cells}</div>')
+        old = "" if at is None else " ph-old"
+        st.html(f'<div class="ph-facts row{old}">{cells}</div>')
+        if at is not None:
+            st.markdown(f":small[:gray[:material/history: What was known {state.since(at)} ago.]]")
 
 
 def status(view: View) -> None:
     """Numbers of the last visit, and the states of the last day."""
-    metric_row(view.now.metrics)
+    metric_row(view.now.metrics or view.now.known, view.now.known_at)
     strip(view, hours=24)
     if view.now.health.state is State.UNCONFIGURED:
         table.empty(

@@ -112,11 +112,11 @@ def banner(page: Page, now: ServiceNow) -> str:
         ("Version", told.version or "–", "as the service reports it"),
     ]
     note = ""
-    if now.headline is not None:
-        m = now.headline
+    m = now.headline or next((m for m in now.known if m.headline), None)
+    if m is not None:
         full = state.exact(m.value, m.unit, m.currency)
         facts.insert(0, (m.label, state.number(m.value, m.unit, m.currency), f"{full} {m.note}".strip()))
-        note = m.note
+        note = m.note if now.headline else f"{state.since(now.known_at)} ago"
     cells = "".join(
         f'<div title="{state.text(title)}"><small>{state.text(name)}</small><b>{state.text(value)}</b>'
         + (f"<em>{state.text(note)}</em>" if note and not place else "")

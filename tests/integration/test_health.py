@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from adapters.core import Health, Sample, State, services, utcnow
+from adapters.core import Health, Metric, Sample, State, services, utcnow
 from operations import change, health, report, samples
 from operations.access import SYSTEM
 from operations.platform import Platform
@@ -56,6 +56,26 @@ def test_what_depends_on_what_is_down(store: Platform) -> None:
     put(store, **{needed: State.DOWN})
     assert needing.title in health.now(store, needed).affected
     assert services()[needed].title in health.now(store, needing.slug).depends_down
+
+
+def test_the_numbers_last_known_stay_with_their_age_while_a_service_fails(store: Platform) -> None:
+    count = Metric("points", "Vectors", 12.0, headline=True)
+
+    def visit(ago: int, state: State, *metrics: Metric) -> Tick:
+        said = Sample(Health(state, "said"), metrics)
+        return Tick(utcnow() - timedelta(minutes=ago), {"qdrant": said})
+
+    samples.write(store.database, [visit(9, State.HEALTHY, count), visit(8, State.DOWN)])
+    for _ in range(2):  # and no visit without numbers forgets them
+        seen = health.now(store, "qdrant")
+        assert (seen.metrics, seen.headline, seen.known) == ((), None, (count,))
+        assert seen.known_at is not None and abs(utcnow() - seen.known_at - timedelta(minutes=9)) < timedelta(seconds=5)
+        samples.write(store.database, [visit(7, State.NO_ANSWER)])
+        health._cache(store).clear()
+    samples.write(store.database, [visit(6, State.HEALTHY, count)])
+    health._cache(store).clear()
+    seen = health.now(store, "qdrant")
+    assert (seen.metrics, seen.known, seen.known_at) == ((count,), (), None)
 
 
 def test_old_values_are_called_stale(store: Platform) -> None:

@@ -61,8 +61,12 @@ def test_nothing_is_shown_to_nobody_or_for_no_page(platform: Platform) -> None:
 
 
 def test_a_failing_service_is_told_from_the_first_moment(platform: Platform, standins: Services) -> None:
+    health.refresh(platform, SYSTEM)
     standins.fault("qdrant", "refuse")
     health.refresh(platform, SYSTEM)
     shown = first.view(platform, "/qdrant", signed_in(platform, "platform_admin"))
     assert 'class="ph-banner ph-down"' in shown
     assert health.now(platform, "qdrant").health.message in shown
+    assert re.search(r"<small>Vectors</small><b>[^<–]+</b><em>\d+ s ago</em>", shown)
+    drawn = texts(opened("qdrant", signed_in(platform, "platform_admin")))
+    assert "What was known" in drawn
