@@ -15,12 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Table, insert, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from models import AuditEntry, OutboxRow
 from operations import access
 from operations.database import StoreUnavailable
 
@@ -42,6 +41,20 @@ __all__ = [
 ]
 
 REASON_LIMIT = 500
+ROWS_TOGETHER = 1000
+_HEAD = text("SELECT last_id, hash, clock_timestamp() AS at FROM audit_head WHERE one = 1 FOR UPDATE")
+_SEAL = text(
+    "WITH entries AS (INSERT INTO audit"
+    " (id, at, actor_id, actor_name, action, subject, before, after, reason, request_id, prev_hash, hash)"
+    " SELECT * FROM jsonb_to_recordset(CAST(:entries AS jsonb)) AS entry (id bigint, at timestamptz, actor_id text,"
+    " actor_name text, action text, subject text, before jsonb, after jsonb, reason text, request_id text,"
+    " prev_hash text, hash text)),"
+    " head AS (UPDATE audit_head SET last_id = :id, hash = :hash WHERE one = 1 AND last_id < :id)"
+    # In the order of publishing, which ids of messages follow.
+    " INSERT INTO outbox (topic, key, payload) SELECT topic, key, payload FROM ROWS FROM"
+    " (jsonb_to_recordset(CAST(:messages AS jsonb)) AS (topic text, key text, payload jsonb)) WITH ORDINALITY"
+    " AS message (topic, key, payload, place) ORDER BY place"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +135,7 @@ class Door:
         """
         if not self._audits and not self._messages:
             return
-        head = self.session.execute(
-            text("SELECT last_id, hash, clock_timestamp() AS at FROM audit_head WHERE one = 1 FOR UPDATE")
-        ).one()
+        head = self.session.execute(_HEAD).one()
         last_id, previous = head.last_id, head.hash
         rows = []
         for audit in self._audits:
@@ -143,15 +154,16 @@ class Door:
             row["prev_hash"], row["hash"] = previous, entry_hash(previous, row)
             previous = row["hash"]
             rows.append(row)
-        if rows:
-            # The table, not the class: thousands of rows are written while everybody else waits for the lock.
-            self.session.execute(insert(cast("Table", AuditEntry.__table__)), rows)
-            self.session.execute(
-                text("UPDATE audit_head SET last_id = :id, hash = :hash WHERE one = 1"),
-                {"id": last_id, "hash": previous},
-            )
-        for message in self._messages:  # one by one: ids must follow the order of publishing
-            self.session.execute(insert(OutboxRow), message)
+        # In one statement, or few of thousands of rows: everybody else waits for the lock.
+        for start in range(0, max(len(rows), 1), ROWS_TOGETHER):
+            last = start + ROWS_TOGETHER >= len(rows)
+            values = {
+                "entries": json.dumps(rows[start : start + ROWS_TOGETHER], default=datetime.isoformat),
+                "messages": json.dumps(self._messages if last else []),
+                "id": last_id,
+                "hash": previous,
+            }
+            self.session.execute(_SEAL, values)
 
     @property
     def messages(self) -> list[tuple[str, str]]:

@@ -275,9 +275,21 @@ class Database:
         return engine
 
 
-def take_turns(session: Session, name: str) -> None:
-    """Wait until no other transaction holds ``name``, and hold it until this one ends, in whichever process."""
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+_TURNS = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+_TURNS_IN_TIME = text(
+    "SELECT set_config('lock_timeout', :wait, true), pg_advisory_xact_lock(hashtextextended(:name, 0))"
+)
+
+
+def take_turns(session: Session, name: str, *, seconds: float | None = None) -> None:
+    """Wait until no other transaction holds ``name``, and hold it until this one ends, in whichever process.
+
+    With ``seconds``, waiting for this and any other lock of the transaction ends after them.
+    """
+    if seconds is None:
+        session.execute(_TURNS, {"name": name})
+    else:
+        session.execute(_TURNS_IN_TIME, {"name": name, "wait": f"{int(seconds * 1000)}ms"})
 
 
 @contextmanager

@@ -33,6 +33,14 @@ FAILURES_PER_PASS = 3
 """Of one topic, in a row."""
 LONGEST_BACKOFF_S = 60
 RELAY_LOCK = 0x50_49_4C_4F_54_02
+_WAITING = text(
+    "SELECT id, topic, key, payload, created_at, attempts FROM outbox"
+    " WHERE delivered_at IS NULL AND topic = :topic AND key = :key ORDER BY id LIMIT :limit"
+)
+_DELIVERED = text(
+    "UPDATE outbox SET delivered_at = clock_timestamp(), attempts = attempts + 1, last_error = NULL"
+    " WHERE id = ANY(:ids)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +90,12 @@ def deliver_soon(platform: Platform, topic: str, key: str) -> bool:
         return False
 
 
-def hold(session: Session, topic: str, key: str) -> None:
-    """Let nobody else deliver this key until the transaction ends: what is read now is the newest that may be there."""
-    take_turns(session, f"outbox:{topic}:{key}")
+def hold(session: Session, topic: str, key: str, *, seconds: float | None = None) -> None:
+    """Let nobody else deliver this key until the transaction ends: what is read now is the newest that may be there.
+
+    With ``seconds``, waiting for this and any other lock of the transaction ends after them.
+    """
+    take_turns(session, f"outbox:{topic}:{key}", seconds=seconds)
 
 
 def deliver(platform: Platform, topic: str, key: str, *, seconds: float = HANDLER_SECONDS) -> bool:
@@ -94,15 +105,9 @@ def deliver(platform: Platform, topic: str, key: str, *, seconds: float = HANDLE
     """
     while True:
         with platform.database.session(seconds=seconds + 5) as session:
-            session.execute(text(f"SET LOCAL lock_timeout = '{int(seconds * 1000)}ms'"))
-            hold(session, topic, key)
-            rows = session.execute(
-                text(
-                    "SELECT id, topic, key, payload, created_at, attempts FROM outbox"
-                    " WHERE delivered_at IS NULL AND topic = :topic AND key = :key ORDER BY id LIMIT :limit"
-                ),
-                {"topic": topic, "key": key, "limit": ROWS_PER_KEY},
-            ).all()
+            hold(session, topic, key, seconds=seconds)
+            # A statement of its own: it sees what was delivered while this one waited.
+            rows = session.execute(_WAITING, {"topic": topic, "key": key, "limit": ROWS_PER_KEY}).all()
             if not rows:
                 return True
             problem = _hand_over(platform, topic, [Message(*row) for row in rows], seconds)
@@ -117,13 +122,7 @@ def deliver(platform: Platform, topic: str, key: str, *, seconds: float = HANDLE
                     {"error": problem, "next": utcnow() + timedelta(seconds=wait), "ids": ids},
                 )
                 return False
-            session.execute(
-                text(
-                    "UPDATE outbox SET delivered_at = clock_timestamp(), attempts = attempts + 1, last_error = NULL"
-                    " WHERE id = ANY(:ids)"
-                ),
-                {"ids": ids},
-            )
+            session.execute(_DELIVERED, {"ids": ids})
         if len(rows) < ROWS_PER_KEY:
             return True
 

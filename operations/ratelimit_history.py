@@ -16,8 +16,8 @@ from operations import access, change, ratelimit_store
 from operations.access import Actor, Permission
 from operations.change import FieldError, Invalid, NotFound
 from operations.platform import Platform
-from operations.ratelimit_rules import FIELDS
-from operations.ratelimits import EDITS_LIMIT, Edit, Policy, Saved, Target, Under, save, to_policy, under
+from operations.ratelimit_values import FIELDS, Edit, Policy, Saved, Target, Under
+from operations.ratelimits import EDITS_LIMIT, save, under
 
 PREFIX = "ratelimit/"
 SHOWN = 5
@@ -138,7 +138,7 @@ def plan(platform: Platform, actor: Actor, entry: int) -> Plan:
     access.require(actor, Permission.RATELIMIT_EDIT)
     with platform.database.session(seconds=20) as session:
         was, left = _of_change(session, entry)
-        stored = {target: to_policy(row) for target, row in ratelimit_store.read(session, was).items()}
+        stored = ratelimit_store.read(session, was)
     below = under(platform, actor, [t.key for t, values in was.items() if values is None and t.scope is Scope.GLOBAL])
     whole = {key for key in below if Target(key) in stored}
     edits, decided, conflicts, lost = [], [], [], 0

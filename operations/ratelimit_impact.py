@@ -13,12 +13,12 @@ from sqlalchemy import select
 from adapters.core import utcnow
 from limiter import Effective, KeyPolicies, Scope, resolve, usage
 from limiter.keys import split_subject, subject
-from models import Agent, RateLimitPolicy, Tenant, Tier
+from models import Agent, Tenant, Tier
 from operations import access, ratelimit_rules, ratelimit_store, ratelimit_subjects
 from operations.access import Actor, Permission
 from operations.platform import Platform
 from operations.ratelimit_rules import rule_of
-from operations.ratelimits import Edit, Policy, Target, to_policy
+from operations.ratelimit_values import STORED, Edit, Policy, Target, to_policy
 
 SHOWN = 20
 CHUNK = 2000
@@ -79,7 +79,7 @@ def impact(platform: Platform, actor: Actor, edits: Sequence[Edit]) -> tuple[Imp
     names = sorted({edit.target.key for edit in edits})
     agents = [edit.target.reference for edit in edits if edit.target.scope is Scope.AGENT]
     with platform.database.session(seconds=20) as session:
-        rows = session.scalars(select(RateLimitPolicy).where(RateLimitPolicy.key.in_(names)))
+        rows = session.execute(select(STORED).where(STORED.c.key.in_(names)))
         known = {policy.target: policy for policy in map(to_policy, rows)}
         open_ones = select(Tenant.id, Tenant.tier_code, Tenant.name).where(Tenant.status != ratelimit_subjects.CLOSED)
         tenants = {row.id: (row.tier_code, row.name) for row in session.execute(open_ones)}
@@ -256,7 +256,7 @@ def present(platform: Platform, actor: Actor, targets: Sequence[Target]) -> dict
     """The policies of these targets as they are stored now. Raises access.Forbidden, StoreUnavailable."""
     access.require(actor, Permission.RATELIMIT_VIEW)
     with platform.database.session(seconds=20) as session:
-        return {target: to_policy(row) for target, row in ratelimit_store.read(session, targets).items()}
+        return ratelimit_store.read(session, targets)
 
 
 def tier_names(platform: Platform, actor: Actor) -> list[tuple[str, str]]:

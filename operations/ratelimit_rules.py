@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from limiter import Mode, OnFailure, Rule, Scope
@@ -15,14 +16,8 @@ from limiter.keys import subject
 from limiter.model import DEFAULT_WARN_PERCENT, KEY_PATTERN, MAX_LIMIT, MAX_WINDOW_SECONDS
 from models import RateLimitPolicy
 from operations.change import FieldError, Invalid, clean
+from operations.ratelimit_values import FIELDS, STORED, Edit, Policy, to_policy
 
-if TYPE_CHECKING:
-    from operations.ratelimit_values import Edit, Policy
-
-FIELDS = (
-    "limit", "window_seconds", "policy", "warn_percent", "on_redis_failure", "active", "expires_at", "description",
-    "owner",
-)  # fmt: skip
 RESERVED = frozenset({"signals"})
 """Names that mean something else where a key stands in the API's addresses."""
 _TEXT = {"description": 500, "owner": 200}
@@ -146,9 +141,13 @@ def plain_values(policy: Policy | None) -> dict[str, Any] | None:
     return {**values, "version": policy.version}
 
 
-def rule_of(policy: Policy | RateLimitPolicy) -> Rule:
+Stored = Policy | RateLimitPolicy | Row[Any]
+"""A policy, or its row."""
+
+
+def rule_of(policy: Stored) -> Rule:
     """What the limiter obeys of a policy."""
-    limit = policy.limit_value if isinstance(policy, RateLimitPolicy) else policy.limit
+    limit = policy.limit if isinstance(policy, Policy) else policy.limit_value
     expires = policy.expires_at
     return Rule(
         limit, policy.window_seconds, None if policy.policy is None else Mode(policy.policy), policy.warn_percent,
@@ -157,27 +156,33 @@ def rule_of(policy: Policy | RateLimitPolicy) -> Rule:
     )  # fmt: skip
 
 
-def override_name(policy: Policy | RateLimitPolicy) -> str:
+def override_name(policy: Stored) -> str:
     """The name of a TENANT or AGENT policy in ``ratelimit:overrides:…``."""
-    agent = policy.agent_id if isinstance(policy, RateLimitPolicy) else None
-    if not isinstance(policy, RateLimitPolicy) and policy.target.scope is Scope.AGENT:
-        agent = policy.target.reference
+    if isinstance(policy, Policy):
+        agent = policy.target.reference if policy.target.scope is Scope.AGENT else None
+    else:
+        agent = policy.agent_id
     return f"agent:{subject(policy.tenant_id, agent)}" if agent else f"tenant:{policy.tenant_id}"
 
 
-def override_document(policy: Policy | RateLimitPolicy) -> dict[str, Any]:
+def override_document(policy: Stored) -> dict[str, Any]:
     """A TENANT or AGENT policy as Redis carries it."""
     return rule_of(policy).document()
 
 
 def base_document(session: Session, key: str) -> dict[str, Any] | None:
+    """``base_of`` a key as it is stored."""
+    query = select(STORED).where(STORED.c.key == key, STORED.c.scope.in_(("GLOBAL", "TIER")))
+    return base_of(key, map(to_policy, session.execute(query)))
+
+
+def base_of(key: str, policies: Iterable[Policy]) -> dict[str, Any] | None:
     """``ratelimit:config:{key}``: the GLOBAL policy with the tiers', or None where there is no GLOBAL one."""
-    query = select(RateLimitPolicy).where(RateLimitPolicy.key == key, RateLimitPolicy.scope.in_(("GLOBAL", "TIER")))
     document: dict[str, Any] | None = None
     tiers: dict[str, Any] = {}
-    for row in session.scalars(query):
-        if row.scope == Scope.GLOBAL:
-            document = {"key": key, "applies_to": "GLOBAL", **rule_of(row).document(), "description": row.description}
-        else:
-            tiers[row.tier_code or ""] = rule_of(row).document()
+    for one in policies:
+        if one.target.scope is Scope.GLOBAL:
+            document = {"key": key, "applies_to": "GLOBAL", **rule_of(one).document(), "description": one.description}
+        elif one.target.scope is Scope.TIER:
+            tiers[one.target.reference] = rule_of(one).document()
     return None if document is None else {**document, "tiers": dict(sorted(tiers.items()))}

@@ -5,45 +5,57 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ARRAY, Row, Table, Text, and_, any_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from adapters.core import utcnow
 from limiter import Scope
-from models import Agent, RateLimitPolicy, Tenant, Tier
+from models import Agent, Tenant, Tier
 from operations import ratelimit_rules
 from operations.change import FieldError, Invalid, NotFound, clean
-from operations.ratelimit_values import Edit, Policy, Target, Under, to_policy
+from operations.ratelimit_values import FIELDS, STORED, Edit, Policy, Target, Under, to_policy
 
 T = TypeVar("T")
 CHUNK = 1000
 """Rows per statement: each ends within a moment, however many there are."""
 _REFERENCE = {
-    Scope.TIER: RateLimitPolicy.tier_code,
-    Scope.TENANT: RateLimitPolicy.tenant_id,
-    Scope.AGENT: RateLimitPolicy.agent_id,
+    Scope.TIER: STORED.c.tier_code,
+    Scope.TENANT: STORED.c.tenant_id,
+    Scope.AGENT: STORED.c.agent_id,
 }
+_TABLE = cast("Table", STORED)
+_CHANGING = [
+    *("limit_value" if name == "limit" else name for name in FIELDS), "reason", "version", "updated_at", "updated_by",
+]  # fmt: skip
+"""Columns that an edit can change."""
+_CHANGE = (
+    update(_TABLE).where(_TABLE.c.id == bindparam("row")).values({name: bindparam(f"new_{name}") for name in _CHANGING})
+)
+_WIDE = select(STORED).where(
+    or_(
+        and_(STORED.c.key == any_(bindparam("keys", type_=ARRAY(Text))), STORED.c.scope == str(Scope.GLOBAL)),
+        and_(STORED.c.key == any_(bindparam("tiers", type_=ARRAY(Text))), STORED.c.scope == str(Scope.TIER)),
+    )
+)
 
 
-def read(session: Session, targets: Iterable[Target]) -> dict[Target, RateLimitPolicy]:
-    """The rows of these targets; those that do not exist are left out."""
+def read(session: Session, targets: Iterable[Target]) -> dict[Target, Policy]:
+    """The policies of these targets; those that do not exist are left out."""
+    return {policy.target: policy for policy in map(to_policy, _rows(session, targets))}
+
+
+def _rows(session: Session, targets: Iterable[Target]) -> Iterator[Row[Any]]:
     wanted: dict[tuple[str, Scope], list[str]] = defaultdict(list)
     for target in dict.fromkeys(targets):
-        if not storable(target.key, target.reference):
-            continue
-        wanted[target.key, target.scope].append(target.reference)
-    p = RateLimitPolicy
-    found: dict[Target, RateLimitPolicy] = {}
+        if storable(target.key, target.reference):
+            wanted[target.key, target.scope].append(target.reference)
     for (key, scope), references in wanted.items():
         column = _REFERENCE.get(scope)
+        query = select(STORED).where(STORED.c.key == key, STORED.c.scope == str(scope))
         for chunk in chunks(references):
-            where = [p.key == key, p.scope == str(scope)]
-            if column is not None:
-                where.append(column.in_(chunk))
-            found |= {_target(row): row for row in session.scalars(select(p).where(*where))}
-    return found
+            yield from session.execute(query if column is None else query.where(column.in_(chunk)))
 
 
 def storable(*names: str | None) -> bool:
@@ -73,13 +85,15 @@ class Rows:
     def __init__(self, session: Session, edits: Sequence[Edit]) -> None:
         self._session = session
         whole = {edit.target.key for edit in edits if edit.values is None and edit.target.scope is Scope.GLOBAL}
+        narrow = [edit.target for edit in edits if edit.target.scope in (Scope.TENANT, Scope.AGENT)]
         keys = {edit.target.key for edit in edits}
-        rows = read(session, [*(Target(key) for key in sorted(keys)), *(edit.target for edit in edits)])
+        tiers = {edit.target.key for edit in edits if edit.target.scope in (Scope.GLOBAL, Scope.TIER)}
+        asked = {"keys": sorted(filter(storable, keys)), "tiers": sorted(filter(storable, tiers))}
+        rows = [*session.execute(_WIDE, asked), *_rows(session, narrow)]
         for key in whole:
-            query = select(RateLimitPolicy).where(RateLimitPolicy.key == key).order_by(RateLimitPolicy.id)
-            rows |= {_target(row): row for row in session.scalars(query)}
-        self._ids = {target: row.id for target, row in rows.items()}
-        self._was = {target: to_policy(row) for target, row in rows.items()}
+            rows += session.execute(select(STORED).where(STORED.c.key == key).order_by(STORED.c.id))
+        self._was = {policy.target: policy for policy in map(to_policy, rows)}
+        self._ids = dict(zip(map(_target, rows), (row.id for row in rows), strict=True))
         self.now = dict(self._was)
         self._known = self._references(
             [edit.target for edit in edits if edit.values is not None and edit.target not in self.now]
@@ -98,6 +112,14 @@ class Rows:
             agents = select(Agent.id, Agent.tenant_id).where(Agent.id.in_(chunk)).order_by(Agent.id)
             known[Scope.AGENT] |= {row.id: row.tenant_id for row in self._session.execute(_kept(agents))}
         return known
+
+    def bases(self) -> dict[str, list[Policy]]:
+        """The GLOBAL and TIER policies by key; all of them where one was among the edits."""
+        found: dict[str, list[Policy]] = defaultdict(list)
+        for target, policy in self.now.items():
+            if target.scope in (Scope.GLOBAL, Scope.TIER):
+                found[target.key].append(policy)
+        return found
 
     def under(self, key: str) -> list[Policy]:
         """The tier limits and overrides of a key that is deleted as a whole."""
@@ -132,37 +154,39 @@ class Rows:
         session, was, now = self._session, self._was, self.now
         gone = [self._ids[target] for target in was if target not in now]
         changed = [
-            {"id": self._ids[target], **_columns(policy)}
+            {"row": self._ids[target], **{f"new_{name}": value for name, value in _changing(policy).items()}}
             for target, policy in now.items()
             if target in was and policy is not was[target]
         ]
         new = [_columns(policy) for target, policy in now.items() if target not in was]
         for ids in chunks(gone):
-            where: ColumnElement[bool] = RateLimitPolicy.id.in_(ids)
-            session.execute(delete(RateLimitPolicy).where(where).execution_options(synchronize_session=False))
-        session.expunge_all()  # what was read before is older than what is written now
+            session.execute(delete(_TABLE).where(_TABLE.c.id.in_(ids)))
         for rows in chunks(changed):
-            session.execute(update(RateLimitPolicy), list(rows))
+            session.execute(_CHANGE, list(rows))
         for rows in chunks(new):
-            session.execute(insert(RateLimitPolicy), list(rows))
+            session.execute(insert(_TABLE), list(rows))
 
 
 def _kept(query: Any) -> Any:
     return query.with_for_update(read=True, key_share=True)
 
 
-def _target(row: RateLimitPolicy) -> Target:
+def _target(row: Row[Any]) -> Target:
     return Target(row.key, Scope(row.scope), row.tier_code or row.agent_id or row.tenant_id or "")
+
+
+def _changing(policy: Policy) -> dict[str, Any]:
+    values = policy.values()
+    return {
+        "limit_value": values.pop("limit"), **values, "reason": policy.reason, "version": policy.version,
+        "updated_at": policy.updated_at, "updated_by": policy.updated_by,
+    }  # fmt: skip
 
 
 def _columns(policy: Policy) -> dict[str, Any]:
     target = policy.target
-    values = policy.values()
-    values["limit_value"] = values.pop("limit")
     return {
-        **values, "key": target.key, "scope": str(target.scope), "tenant_id": policy.tenant_id,
+        **_changing(policy), "key": target.key, "scope": str(target.scope), "tenant_id": policy.tenant_id,
         "tier_code": target.reference if target.scope is Scope.TIER else None,
-        "agent_id": target.reference if target.scope is Scope.AGENT else None, "reason": policy.reason,
-        "version": policy.version, "created_at": policy.created_at, "updated_at": policy.updated_at,
-        "updated_by": policy.updated_by,
+        "agent_id": target.reference if target.scope is Scope.AGENT else None, "created_at": policy.created_at,
     }  # fmt: skip

@@ -16,12 +16,13 @@ from adapters.core import AdapterError, Unreachable
 from limiter import keys, publish
 from limiter.model import KEY_PATTERN
 from limiter.table import text as decoded
-from models import RateLimitKey, RateLimitPolicy, Tenant
+from models import RateLimitKey, Tenant
 from operations import access, change, outbox
 from operations.access import SYSTEM, Actor, Permission
 from operations.loop import Loop
 from operations.platform import Platform
 from operations.ratelimit_rules import base_document, override_document, override_name
+from operations.ratelimit_values import STORED
 
 log = logging.getLogger(__name__)
 TOPIC = "ratelimit"
@@ -161,10 +162,8 @@ def _reconcile_key(platform: Platform, key: str, repair: bool) -> list[Differenc
             wanted = {tenant: {"tier": tier} for tenant, tier in tiers.items() if tier is not None}
         else:
             base = base_document(session, key)
-            policies = session.scalars(
-                select(RateLimitPolicy).where(
-                    RateLimitPolicy.key == key, RateLimitPolicy.scope.in_(("TENANT", "AGENT"))
-                )
+            policies = session.execute(
+                select(STORED).where(STORED.c.key == key, STORED.c.scope.in_(("TENANT", "AGENT")))
             )
             wanted = {override_name(row): override_document(row) for row in policies}
         stored, overrides, removed, newest = _stored(platform.redis, key)

@@ -11,13 +11,13 @@ import yaml
 from sqlalchemy import select
 
 from limiter import Scope
-from models import RateLimitPolicy
 from operations import access
 from operations.access import Actor, Permission
 from operations.change import FieldError, Invalid
 from operations.platform import Platform
-from operations.ratelimit_rules import FIELDS, plain_values, validate, window_text
-from operations.ratelimits import Edit, Policy, Saved, Target, save, to_policy
+from operations.ratelimit_rules import plain_values, validate, window_text
+from operations.ratelimit_values import FIELDS, STORED, Edit, Policy, Saved, Target, to_policy
+from operations.ratelimits import save
 
 YAML_LIMIT = 8 * 1024 * 1024
 DEPTH = 20
@@ -94,9 +94,9 @@ def import_yaml(
 
 
 def _all(platform: Platform) -> list[Policy]:
-    order = (RateLimitPolicy.key, RateLimitPolicy.id)
+    everything = select(STORED).order_by(STORED.c.key, STORED.c.id)
     with platform.database.session(seconds=30) as session:
-        return [to_policy(row) for row in session.scalars(select(RateLimitPolicy).order_by(*order))]
+        return [to_policy(row) for row in session.execute(everything)]
 
 
 def _plain(policy: Policy) -> dict[str, Any]:

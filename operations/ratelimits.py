@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +16,9 @@ from operations import access, change, ratelimit_rules, ratelimit_store, ratelim
 from operations.access import Actor, Permission
 from operations.change import Conflict, FieldError, Invalid, NotFound
 from operations.platform import Platform
-from operations.ratelimit_rules import base_document, override_document, override_name
+from operations.ratelimit_rules import base_of, override_document, override_name
 from operations.ratelimit_store import Rows
-from operations.ratelimit_values import Done, Edit, Listing, Policy, Saved, Target, Under, to_policy
+from operations.ratelimit_values import STORED, Done, Edit, Listing, Policy, Saved, Target, Under, to_policy
 
 __all__ = [
     "EDITS_LIMIT",
@@ -51,6 +52,8 @@ CHUNK = 500
 
 @dataclass(slots=True)
 class _KeyChange:
+    reserved: int
+    """The version its row has already: one for each edit, so that it need not be written again."""
     version: int
     base: bool = False
     removed: bool = False
@@ -60,19 +63,19 @@ class _KeyChange:
 def policies(platform: Platform, actor: Actor) -> list[Policy]:
     """The GLOBAL policy of every key, by key. Raises access.Forbidden."""
     access.require(actor, Permission.RATELIMIT_VIEW)
-    query = select(RateLimitPolicy).where(RateLimitPolicy.scope == Scope.GLOBAL).order_by(RateLimitPolicy.key)
+    query = select(STORED).where(STORED.c.scope == str(Scope.GLOBAL)).order_by(STORED.c.key).limit(1000)
     with platform.database.session() as session:
-        return [to_policy(row) for row in session.scalars(query.limit(1000))]
+        return [to_policy(row) for row in session.execute(query)]
 
 
 def get(platform: Platform, actor: Actor, target: Target) -> Policy:
     """One policy. Raises access.Forbidden and change.NotFound."""
     access.require(actor, Permission.RATELIMIT_VIEW)
     with platform.database.session() as session:
-        row = ratelimit_store.read(session, [target]).get(target)
-        if row is None:
-            raise NotFound(f"There is no limit {target.subject.removeprefix('ratelimit/')}.")
-        return to_policy(row)
+        found = ratelimit_store.read(session, [target]).get(target)
+    if found is None:
+        raise NotFound(f"There is no limit {target.subject.removeprefix('ratelimit/')}.")
+    return found
 
 
 def listing(
@@ -158,26 +161,32 @@ def save(
         platform, actor, Permission.RATELIMIT_EDIT, action=action, subject=name, reason=reason, request_id=request_id,
         seconds=BULK_SECONDS if many else None,
     ) as door:  # fmt: skip
-        keys = sorted({edit.target.key for edit in edits})
-        changes = {key: _KeyChange(version) for key, version in _lock(door.session, keys).items()}
+        changes = _lock(door.session, edits)
         rows = Rows(door.session, edits)
         done: list[Done] = []
         for edit, values in wishes:
             done += _perform(door, rows, edit, values, changes[edit.target.key])
         rows.write()
+        bases = rows.bases()
         for key, made in changes.items():
-            _publish(door, key, made)
+            _publish(door, key, made, bases[key])
         door.version = max(made.version for made in changes.values())
     return Saved(tuple(done), door.outcome)
 
 
-def _lock(session: Session, keys: Sequence[str]) -> dict[str, int]:
-    session.execute(
-        text("INSERT INTO rate_limit_keys (key) SELECT unnest(CAST(:keys AS text[])) ON CONFLICT DO NOTHING"),
-        {"keys": list(keys)},
-    )
-    query = select(RateLimitKey).where(RateLimitKey.key.in_(keys)).order_by(RateLimitKey.key).with_for_update()
-    return {row.key: row.version for row in session.scalars(query)}
+_HOLD = text(
+    "INSERT INTO rate_limit_keys AS known (key, version)"
+    " SELECT * FROM unnest(CAST(:keys AS text[]), CAST(:edits AS bigint[]))"
+    " ON CONFLICT (key) DO UPDATE SET version = known.version + excluded.version RETURNING key, version"
+)
+
+
+def _lock(session: Session, edits: Sequence[Edit]) -> dict[str, _KeyChange]:
+    """Hold the keys, in one order for everybody, each at the version that its edits will bring it to."""
+    counted = sorted(Counter(edit.target.key for edit in edits).items())
+    held = session.execute(_HOLD, {"keys": [key for key, _ in counted], "edits": [count for _, count in counted]})
+    reserved = {row.key: row.version for row in held}
+    return {key: _KeyChange(reserved[key], reserved[key] - count) for key, count in counted}
 
 
 def hold_all(session: Session) -> None:
@@ -190,15 +199,15 @@ def clear_tenant(door: change.Door, tenant: str) -> int:
 
     Leaves ``door.version`` as it is: it is that other change's.
     """
-    owned = select(RateLimitPolicy).where(RateLimitPolicy.tenant_id == tenant).order_by(RateLimitPolicy.key)
-    edits = [Edit(to_policy(row).target, None) for row in door.session.scalars(owned)]
-    changes = {key: _KeyChange(at) for key, at in _lock(door.session, sorted({e.target.key for e in edits})).items()}
+    owned = select(STORED).where(STORED.c.tenant_id == tenant).order_by(STORED.c.key)
+    edits = [Edit(to_policy(row).target, None) for row in door.session.execute(owned)]
+    changes = _lock(door.session, edits)
     rows = Rows(door.session, edits)
     for edit in edits:
         _perform(door, rows, edit, None, changes[edit.target.key])
     rows.write()
     for key, made in changes.items():
-        _publish(door, key, made)
+        _publish(door, key, made, [])
     return len(edits)
 
 
@@ -259,11 +268,10 @@ def _delete(door: change.Door, rows: Rows, before: Policy, made: _KeyChange) -> 
     return Done(before.target, before, None)
 
 
-def _publish(door: change.Door, key: str, made: _KeyChange) -> None:
+def _publish(door: change.Door, key: str, made: _KeyChange, wide: Iterable[Policy]) -> None:
     """Owe Redis the key's new state, in messages small enough for one script call each."""
-    session = door.session
     names = list(made.overrides)
-    base = base_document(session, key) if made.base and not made.removed else None
+    base = base_of(key, wide) if made.base and not made.removed else None
     for start in range(0, max(len(names), 1), CHUNK):
         if start:
             made.version += 1
@@ -275,6 +283,8 @@ def _publish(door: change.Door, key: str, made: _KeyChange) -> None:
                 "overrides": {name: made.overrides[name] for name in names[start : start + CHUNK]},
             },
         )  # fmt: skip
-    session.execute(
-        text("UPDATE rate_limit_keys SET version = :version WHERE key = :key"), {"version": made.version, "key": key}
-    )
+    if made.version != made.reserved:
+        door.session.execute(
+            text("UPDATE rate_limit_keys SET version = :version WHERE key = :key"),
+            {"version": made.version, "key": key},
+        )

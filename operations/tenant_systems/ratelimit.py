@@ -82,7 +82,6 @@ class RateLimitSystem(System):
                 raise Rejected(f"The tenant {tenant_id} is {row.status}.", advice="Offboard it before removing it.")
             before = _told(row)
             ratelimits.clear_tenant(door, row.id)
-            row = door.session.get_one(Tenant, row.id)  # clearing let go of all that was read
             if row.status == "offboarding":
                 row.status = "closed"
                 door.session.flush()

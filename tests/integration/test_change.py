@@ -119,6 +119,20 @@ def test_undelivered_waits_and_keeps_its_order(store: Platform, delivered: list[
     assert delivered == [100, 0, 1, 2] and outbox.waiting(store) == 0
 
 
+def test_a_change_of_thousands_is_recorded_and_sent_in_its_order(store: Platform, delivered: list[int]) -> None:
+    many = 2 * change.ROWS_TOGETHER + 1
+    with change.door(store, SYSTEM, Permission.INFRA_CONFIGURE, action="test", subject="s", seconds=30) as door:
+        for n in range(many):
+            door.audit(None if n % 2 else {"n": -n}, {"n": n, "text": "a\x00“é”\\ :id %(id)s"}, f"s/{n}")
+        for n in range(500):
+            door.publish(TOPIC, "k", {"n": n})
+    assert door.outcome.delivered and delivered == list(range(500))
+    assert audit.verify_chain(store) == audit.Chain(True, many)
+    with store.database.session() as session:
+        known = session.execute(text("SELECT subject, before IS NULL, request_id IS NULL FROM audit ORDER BY id")).all()
+    assert [tuple(row) for row in known] == [(f"s/{n}", n % 2 == 1, True) for n in range(many)]
+
+
 def test_two_relays_deliver_each_message_once(store: Platform, delivered: list[int]) -> None:
     Broken.keys |= {f"k{n}" for n in range(20)}
     for n in range(20):

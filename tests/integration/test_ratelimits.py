@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from adapters.core import utcnow
 from limiter import Limiter, Scope, keys
@@ -76,6 +76,24 @@ def test_a_change_reaches_redis_and_a_running_limiter(limiter: Limiter, tenants:
     ratelimits.save(tenants, SYSTEM, [Edit(Target("api_calls", Scope.AGENT, "bot"), None)], reason="over")
     poll(lambda: limiter.peek("api_calls", "acme", "bot").limit == 500)
     assert audit.verify_chain(tenants).ok
+
+
+@pytest.mark.parametrize(
+    ("target", "most"), [(Target("api_calls"), 8), (Target("api_calls", Scope.TENANT, "acme"), 9)], ids=str
+)
+def test_a_save_asks_postgresql_a_few_times_only(tenants: Platform, target: Target, most: int) -> None:
+    set_limit(tenants, target, limit=500)
+    asked: list[str] = []
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        asked.append(statement)
+
+    event.listen(tenants.database.engine, "before_cursor_execute", count)
+    try:
+        assert set_limit(tenants, target, limit=501).outcome.delivered
+    finally:
+        event.remove(tenants.database.engine, "before_cursor_execute", count)
+    assert len(asked) <= most, "\n".join(asked)
 
 
 def test_stale_versions_conflict_and_bad_values_name_the_field(tenants: Platform) -> None:
