@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from sys import intern
 from typing import Any
 
@@ -15,6 +16,9 @@ from limiter.model import KeyPolicies, Rule, parse_base
 log = logging.getLogger(__name__)
 _ODD = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading a document that is none can raise."""
+_announced = lru_cache(16)(json.loads)
+_based = lru_cache(16)(parse_base)
+"""Limiters of one process hear the same at the same moment, and read it once."""
 MOST_CHANGES = 500
 """Changes fetched one by one; more are read by scanning the whole key."""
 
@@ -92,7 +96,7 @@ class Table:
         Only a change that follows directly on what is loaded is taken; anything else, and anything odd, is fetched.
         """
         try:
-            key, before, revision, epoch, config, pairs = json.loads(message)
+            key, before, revision, epoch, config, pairs = _announced(message)
             at = self.loaded.get(key)
             if at is None or not before or at.revision != int(float(before)) or at.epoch != int(float(epoch)):
                 return None
@@ -145,8 +149,8 @@ class Table:
         known = self.keys.get(key, KeyPolicies())
         policies = known if everything is None else KeyPolicies()
         try:
-            base, tiers = parse_base(fetched.config) if fetched.config else (None, {})
-            policies.base, policies.tiers = base, tiers
+            base, tiers = _based(fetched.config) if fetched.config else (None, {})
+            policies.base, policies.tiers = base, dict(tiers)
             self.refused.pop(key, None)
         except _ODD as error:
             self._refuse(key, error)
