@@ -8,22 +8,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from redis.exceptions import RedisError
-from sqlalchemy import or_, select
+from sqlalchemy import Text, bindparam, literal, or_, select
 
 from adapters.core import Unreachable, utcnow
 from limiter import Effective, KeyPolicies, Limiter, Mode, OnFailure, Rule, Scope, keys, resolve, window
-from limiter.keys import subject
 from limiter.model import MAX_COST
 from limiter.table import Loaded
-from models import Agent, RateLimitPolicy, Tenant, Tier
+from models import Agent, Tenant, Tier
 from operations import access, change
 from operations.access import Actor, Permission
 from operations.change import NotFound
 from operations.platform import Platform
-from operations.ratelimit_rules import rule_of, window_text
+from operations.ratelimit_rules import place, window_text
 from operations.ratelimit_store import storable
+from operations.ratelimit_values import STORED, Policy, to_policy
 from operations.ratelimit_wire import tier_of
-from operations.ratelimits import Policy, to_policy
 
 PROBE_LIMIT = 200
 """Decisions a proof makes at most before it uses bigger costs."""
@@ -84,11 +83,11 @@ def effective_many(platform: Platform, who: Sequence[tuple[str, str | None, str 
     wanted = {key for key, _, _ in who}
     tenants = {tenant for _, tenant, _ in who if tenant and storable(tenant)}
     tables: dict[str, KeyPolicies] = {key: KeyPolicies() for key in wanted}
-    p = RateLimitPolicy
-    query = select(p).where(p.key.in_(wanted), or_(p.scope.in_(("GLOBAL", "TIER")), p.tenant_id.in_(tenants)))
-    with platform.database.session() as session:
-        for row in session.scalars(query):
-            place(tables[row.key], row)
+    p = STORED.c
+    query = select(STORED).where(p.key.in_(wanted), or_(p.scope.in_(("GLOBAL", "TIER")), p.tenant_id.in_(tenants)))
+    with platform.database.reading() as connection:
+        for policy in map(to_policy, connection.execute(query)):
+            place(tables[policy.target.key], policy)
     tiers = tiers_of(platform, tenants)
     now = _now(platform).timestamp()
     return [resolve(tables[key], tenant, agent, tiers.get(tenant or ""), now) for key, tenant, agent in who]
@@ -103,26 +102,37 @@ def _now(platform: Platform) -> datetime:
     return datetime.fromtimestamp(int(seconds) + int(micros) // 1000 / 1000, UTC)
 
 
-def place(table: KeyPolicies, row: RateLimitPolicy) -> None:
-    """Put a row where the limiter would have it."""
-    if row.scope == Scope.GLOBAL:
-        table.base = rule_of(row)
-    elif row.scope == Scope.TIER:
-        table.tiers[row.tier_code or ""] = rule_of(row)
-    elif row.scope == Scope.TENANT:
-        table.tenants[row.tenant_id or ""] = rule_of(row)
-    else:
-        table.agents[subject(row.tenant_id, row.agent_id)] = rule_of(row)
-
-
 def tiers_of(platform: Platform, tenants: Sequence[str] | set[str]) -> dict[str, str]:
     """Tenants' tier codes, as limiters know them: none of a closed tenant."""
-    with platform.database.session() as session:
-        rows = session.execute(
-            select(Tenant.id, Tenant.tier_code, Tenant.status, Tenant.lifecycle).where(Tenant.id.in_(set(tenants)))
-        )
-        found = {row.id: tier_of(row.tier_code, row.status, row.lifecycle) for row in rows}
-        return {tenant: tier for tenant, tier in found.items() if tier is not None}
+    query = select(Tenant.id, Tenant.tier_code, Tenant.status, Tenant.lifecycle).where(Tenant.id.in_(set(tenants)))
+    with platform.database.reading() as connection:
+        rows = connection.execute(query).all()
+    found = {row.id: tier_of(row.tier_code, row.status, row.lifecycle) for row in rows}
+    return {tenant: tier for tenant, tier in found.items() if tier is not None}
+
+
+_ONE = select(literal(1).label("one")).subquery()
+_WHO = (
+    select(
+        Tenant.id.label("tenant"), Tenant.name.label("tenant_name"), Tenant.tier_code.label("tier"),
+        Tenant.status, Tenant.lifecycle, Tier.name.label("tier_name"),
+        Agent.tenant_id.label("owner"), Agent.name.label("agent_name"),
+    )
+    .select_from(_ONE)
+    .outerjoin(Tenant, Tenant.id == bindparam("tenant", type_=Text))
+    .outerjoin(Tier, Tier.code == Tenant.tier_code)
+    .outerjoin(Agent, Agent.id == bindparam("agent", type_=Text))
+)  # fmt: skip
+"""One row, of a tenant and an agent that may both not be there."""
+_CHAIN = select(STORED).where(
+    STORED.c.key == bindparam("key", type_=Text),
+    or_(
+        STORED.c.scope == "GLOBAL",
+        (STORED.c.scope == "TIER") & (STORED.c.tier_code == bindparam("tier", type_=Text)),
+        (STORED.c.scope == "TENANT") & (STORED.c.tenant_id == bindparam("tenant", type_=Text)),
+        (STORED.c.scope == "AGENT") & (STORED.c.agent_id == bindparam("agent", type_=Text)),
+    ),
+)
 
 
 def explain(platform: Platform, actor: Actor, key: str, tenant: str | None, agent: str | None = None) -> Explanation:
@@ -133,34 +143,25 @@ def explain(platform: Platform, actor: Actor, key: str, tenant: str | None, agen
     access.require(actor, Permission.RATELIMIT_VIEW)
     if not storable(key, tenant, agent):
         raise NotFound("There is no key, tenant or agent with such a name.")
-    p = RateLimitPolicy
-    who = [p.scope == "GLOBAL"]
-    with platform.database.session() as session:
-        owner = session.get(Tenant, tenant) if tenant else None
-        if tenant and owner is None:
+    tenant_asked, agent_asked = tenant or None, agent or None
+    with platform.database.reading() as connection:
+        who = connection.execute(_WHO, {"tenant": tenant_asked, "agent": agent_asked}).one()
+        if tenant and who.tenant is None:
             raise NotFound(f"There is no tenant {tenant}.")
-        if owner is not None:
-            who += [(p.scope == "TIER") & (p.tier_code == owner.tier_code),
-                    (p.scope == "TENANT") & (p.tenant_id == owner.id)]  # fmt: skip
-        worker = session.get(Agent, agent) if agent else None
-        if agent and (worker is None or worker.tenant_id != tenant):
+        if agent and (who.owner is None or who.owner != tenant):
             raise NotFound(f"{tenant or 'Nobody'} has no agent {agent}.")
-        if agent:
-            who.append((p.scope == "AGENT") & (p.agent_id == agent))
-        rows = session.scalars(select(p).where(p.key == key, or_(*who))).all()
-        tier = session.get(Tier, owner.tier_code) if owner is not None else None
-        names = {
-            Scope.GLOBAL: "everyone",
-            Scope.TIER: tier.name if tier else "",
-            Scope.TENANT: owner.name if owner else "",
-            Scope.AGENT: worker.name if worker else "",
-        }
-        found = {Scope(row.scope): to_policy(row) for row in rows}
-        table = KeyPolicies()
-        for row in rows:
-            place(table, row)
-        code = owner.tier_code if owner is not None else None
-        known = tier_of(owner.tier_code, owner.status, owner.lifecycle) if owner is not None else None
+        asked = {"key": key, "tier": who.tier, "tenant": tenant_asked, "agent": agent_asked}
+        found = {policy.target.scope: policy for policy in map(to_policy, connection.execute(_CHAIN, asked))}
+    names = {
+        Scope.GLOBAL: "everyone",
+        Scope.TIER: who.tier_name or "",
+        Scope.TENANT: who.tenant_name or "",
+        Scope.AGENT: who.agent_name or "",
+    }
+    table = KeyPolicies()
+    for policy in found.values():
+        place(table, policy)
+    known = None if who.tenant is None else tier_of(who.tier, who.status, who.lifecycle)
     if not found:
         raise NotFound(f"There is no limit {key}.")
     now = _now(platform)
@@ -172,7 +173,7 @@ def explain(platform: Platform, actor: Actor, key: str, tenant: str | None, agen
     used, reset = _use(platform, key, effective)
     until = effective.valid_until
     return Explanation(
-        key, tenant, agent, code, effective.limit, effective.window_seconds, str(effective.mode),
+        key, tenant, agent, who.tier, effective.limit, effective.window_seconds, str(effective.mode),
         effective.warn_percent, str(effective.on_failure), effective.source, sentence, chain, used,
         None if used is None or effective.limit is None else max(0, effective.limit - used), reset,
         None if until == float("inf") else datetime.fromtimestamp(until, UTC),
@@ -334,5 +335,5 @@ def reset(
 
 
 def _limited(platform: Platform, key: str) -> bool:
-    with platform.database.session() as session:
-        return session.scalar(select(RateLimitPolicy.id).where(RateLimitPolicy.key == key).limit(1)) is not None
+    with platform.database.reading() as connection:
+        return connection.scalar(select(STORED.c.id).where(STORED.c.key == key).limit(1)) is not None

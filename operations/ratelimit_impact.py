@@ -17,10 +17,11 @@ from models import Agent, Tenant, Tier
 from operations import access, ratelimit_rules, ratelimit_store, ratelimit_subjects
 from operations.access import Actor, Permission
 from operations.platform import Platform
-from operations.ratelimit_rules import rule_of
+from operations.ratelimit_rules import place, rule_of
 from operations.ratelimit_values import STORED, Edit, Policy, Target, to_policy
 
 SHOWN = 20
+_TIER_NAMES = select(Tier.code, Tier.name).order_by(Tier.rank)
 CHUNK = 2000
 _NOBODY = "\x00"
 """A tenant without anything of its own: what a tier's other tenants get."""
@@ -154,15 +155,8 @@ def _apply(
 
 def _table(policies: Mapping[Target, Policy]) -> KeyPolicies:
     table = KeyPolicies()
-    for target, policy in policies.items():
-        if target.scope is Scope.GLOBAL:
-            table.base = rule_of(policy)
-        elif target.scope is Scope.TIER:
-            table.tiers[target.reference] = rule_of(policy)
-        elif target.scope is Scope.TENANT:
-            table.tenants[target.reference] = rule_of(policy)
-        else:
-            table.agents[subject(policy.tenant_id, target.reference)] = rule_of(policy)
+    for policy in policies.values():
+        place(table, policy)
     return table
 
 
@@ -255,12 +249,12 @@ def proposed(
 def present(platform: Platform, actor: Actor, targets: Sequence[Target]) -> dict[Target, Policy]:
     """The policies of these targets as they are stored now. Raises access.Forbidden, StoreUnavailable."""
     access.require(actor, Permission.RATELIMIT_VIEW)
-    with platform.database.session(seconds=20) as session:
-        return ratelimit_store.read(session, targets)
+    with platform.database.reading(seconds=20) as connection:
+        return ratelimit_store.read(connection, targets)
 
 
 def tier_names(platform: Platform, actor: Actor) -> list[tuple[str, str]]:
     """Tiers (code, name) by rank. Raises access.Forbidden, StoreUnavailable."""
     access.require(actor, Permission.RATELIMIT_VIEW)
-    with platform.database.session() as session:
-        return [(row.code, row.name) for row in session.execute(select(Tier.code, Tier.name).order_by(Tier.rank))]
+    with platform.database.reading() as connection:
+        return [(row.code, row.name) for row in connection.execute(_TIER_NAMES)]

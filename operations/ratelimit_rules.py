@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from limiter import Mode, OnFailure, Rule, Scope
+from limiter import KeyPolicies, Mode, OnFailure, Rule, Scope
 from limiter.keys import subject
 from limiter.model import DEFAULT_WARN_PERCENT, KEY_PATTERN, MAX_LIMIT, MAX_WINDOW_SECONDS
 from models import RateLimitPolicy
@@ -141,11 +141,7 @@ def plain_values(policy: Policy | None) -> dict[str, Any] | None:
     return {**values, "version": policy.version}
 
 
-Stored = Policy | RateLimitPolicy | Row[Any]
-"""A policy, or its row."""
-
-
-def rule_of(policy: Stored) -> Rule:
+def rule_of(policy: Policy | RateLimitPolicy) -> Rule:
     """What the limiter obeys of a policy."""
     limit = policy.limit if isinstance(policy, Policy) else policy.limit_value
     expires = policy.expires_at
@@ -156,7 +152,22 @@ def rule_of(policy: Stored) -> Rule:
     )  # fmt: skip
 
 
-def override_name(policy: Stored) -> str:
+def place(table: KeyPolicies, policy: Policy | RateLimitPolicy) -> None:
+    """Put a policy where the limiter would have it."""
+    if isinstance(policy, RateLimitPolicy):
+        policy = to_policy(policy)
+    target = policy.target
+    if target.scope is Scope.GLOBAL:
+        table.base = rule_of(policy)
+    elif target.scope is Scope.TIER:
+        table.tiers[target.reference] = rule_of(policy)
+    elif target.scope is Scope.TENANT:
+        table.tenants[target.reference] = rule_of(policy)
+    else:
+        table.agents[subject(policy.tenant_id, target.reference)] = rule_of(policy)
+
+
+def override_name(policy: Policy | RateLimitPolicy) -> str:
     """The name of a TENANT or AGENT policy in ``ratelimit:overrides:…``."""
     if isinstance(policy, Policy):
         agent = policy.target.reference if policy.target.scope is Scope.AGENT else None
@@ -165,7 +176,7 @@ def override_name(policy: Stored) -> str:
     return f"agent:{subject(policy.tenant_id, agent)}" if agent else f"tenant:{policy.tenant_id}"
 
 
-def override_document(policy: Stored) -> dict[str, Any]:
+def override_document(policy: Policy | RateLimitPolicy) -> dict[str, Any]:
     """A TENANT or AGENT policy as Redis carries it."""
     return rule_of(policy).document()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import ARRAY, Row, Table, Text, and_, any_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import ARRAY, Connection, Row, Table, Text, and_, any_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from adapters.core import utcnow
@@ -41,12 +41,12 @@ _WIDE = select(STORED).where(
 )
 
 
-def read(session: Session, targets: Iterable[Target]) -> dict[Target, Policy]:
+def read(session: Session | Connection, targets: Iterable[Target]) -> dict[Target, Policy]:
     """The policies of these targets; those that do not exist are left out."""
     return {policy.target: policy for policy in map(to_policy, _rows(session, targets))}
 
 
-def _rows(session: Session, targets: Iterable[Target]) -> Iterator[Row[Any]]:
+def _rows(session: Session | Connection, targets: Iterable[Target]) -> Iterator[Row[Any]]:
     wanted: dict[tuple[str, Scope], list[str]] = defaultdict(list)
     for target in dict.fromkeys(targets):
         if storable(target.key, target.reference):

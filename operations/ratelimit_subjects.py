@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ARRAY, Text, any_, bindparam, func, or_, select
 
 from models import Agent, Tenant
 from operations import access, change
@@ -14,6 +14,9 @@ from operations.platform import Platform
 
 MOST = 200
 CLOSED = "closed"
+_IDS = bindparam("ids", type_=ARRAY(Text))
+_TENANTS = select(Tenant.id, Tenant.name).where(Tenant.id == any_(_IDS))
+_AGENTS = select(Agent.id, Agent.name).where(Agent.id == any_(_IDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +42,27 @@ def find(platform: Platform, actor: Actor, words: str = "", limit: int = 50, tie
     if wanted:
         where.append(or_(name.contains(wanted, autoescape=True), Tenant.id.contains(wanted, autoescape=True)))
     query = select(Tenant.id, Tenant.name).where(*where).order_by(*order).limit(max(1, min(limit, MOST)))
-    with platform.database.session() as session:
-        rows = tuple((row.id, row.name) for row in session.execute(query))
-        return Found(rows, session.scalar(select(func.count()).select_from(Tenant).where(*where)) or 0)
+    with platform.database.reading() as connection:
+        rows = tuple((row.id, row.name) for row in connection.execute(query))
+        return Found(rows, connection.scalar(select(func.count()).select_from(Tenant).where(*where)) or 0)
 
 
 def agents(platform: Platform, actor: Actor, tenant: str) -> list[tuple[str, str]]:
     """A tenant's agents (id, name) by name, at most 200. Raises access.Forbidden, StoreUnavailable."""
     access.require(actor, Permission.RATELIMIT_VIEW)
     query = select(Agent.id, Agent.name).where(Agent.tenant_id == change.clean(tenant))
-    with platform.database.session() as session:
-        return [(row.id, row.name) for row in session.execute(query.order_by(Agent.name, Agent.id).limit(MOST))]
+    with platform.database.reading() as connection:
+        return [(row.id, row.name) for row in connection.execute(query.order_by(Agent.name, Agent.id).limit(MOST))]
 
 
 def names(platform: Platform, actor: Actor, tenants: Iterable[str], agents: Iterable[str] = ()) -> dict[str, str]:
     """Names by id of tenants and agents; unknown ids are left out. Raises access.Forbidden, StoreUnavailable."""
     access.require(actor, Permission.RATELIMIT_VIEW)
     wanted, workers = set(tenants), {agent for agent in agents if agent}
-    with platform.database.session() as session:
-        found = {
-            row.id: row.name for row in session.execute(select(Tenant.id, Tenant.name).where(Tenant.id.in_(wanted)))
-        }
+    with platform.database.reading() as connection:
+        found = {row.id: row.name for row in connection.execute(_TENANTS, {"ids": list(wanted)})}
         if workers:
-            rows = session.execute(select(Agent.id, Agent.name).where(Agent.id.in_(workers)))
-            found |= {row.id: row.name for row in rows}
+            found |= {row.id: row.name for row in connection.execute(_AGENTS, {"ids": list(workers)})}
         return found
 
 
@@ -82,5 +82,5 @@ def of_tier(platform: Platform, actor: Actor, tier: str, limit: int = 10_000) ->
         .order_by(Tenant.id)
         .limit(max(1, min(limit, 10_000)))
     )
-    with platform.database.session() as session:
-        return list(session.scalars(query))
+    with platform.database.reading() as connection:
+        return list(connection.scalars(query))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-from sqlalchemy import Row
 
 from limiter import Scope
 from models import RateLimitPolicy
@@ -19,6 +17,8 @@ FIELDS = (
 )  # fmt: skip
 STORED = RateLimitPolicy.__table__
 """To be read as columns: an object that the session looks after costs ten times what a row does."""
+_COLUMNS = tuple(column.name for column in STORED.c)
+_SCOPES = {str(scope): scope for scope in Scope}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,16 @@ class Listing:
     total: int
 
 
-def to_policy(row: RateLimitPolicy | Row[Any], name: str = "") -> Policy:
-    """A row of STORED as a value."""
-    reference = row.tier_code or row.agent_id or row.tenant_id or ""
+def to_policy(row: RateLimitPolicy | Sequence[Any], name: str = "") -> Policy:
+    """A row as a value; one that was read begins with the columns of STORED, in their order."""
+    if isinstance(row, RateLimitPolicy):
+        row = [getattr(row, column) for column in _COLUMNS]
+    # By place: thousands are read at a time, and names would cost more than everything else.
+    (
+        _, key, scope, tier, tenant, agent, limit, window, policy, warn, failure, active, expires, description, reason,
+        owner, version, created, updated, by,
+    ) = row[: len(_COLUMNS)]  # fmt: skip
     return Policy(
-        Target(row.key, Scope(row.scope), reference), row.limit_value, row.window_seconds, row.policy,
-        row.warn_percent, row.on_redis_failure, row.active, row.expires_at, row.description, row.reason, row.owner,
-        row.tenant_id, row.version, row.created_at, row.updated_at, row.updated_by, name,
+        Target(key, _SCOPES[scope], tier or agent or tenant or ""), limit, window, policy, warn, failure, active,
+        expires, description, reason, owner, tenant, version, created, updated, by, name,
     )  # fmt: skip

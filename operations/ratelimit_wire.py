@@ -22,7 +22,7 @@ from operations.access import SYSTEM, Actor, Permission
 from operations.loop import Loop
 from operations.platform import Platform
 from operations.ratelimit_rules import base_document, override_document, override_name
-from operations.ratelimit_values import STORED
+from operations.ratelimit_values import STORED, to_policy
 
 log = logging.getLogger(__name__)
 TOPIC = "ratelimit"
@@ -162,10 +162,9 @@ def _reconcile_key(platform: Platform, key: str, repair: bool) -> list[Differenc
             wanted = {tenant: {"tier": tier} for tenant, tier in tiers.items() if tier is not None}
         else:
             base = base_document(session, key)
-            policies = session.execute(
-                select(STORED).where(STORED.c.key == key, STORED.c.scope.in_(("TENANT", "AGENT")))
-            )
-            wanted = {override_name(row): override_document(row) for row in policies}
+            own = select(STORED).where(STORED.c.key == key, STORED.c.scope.in_(("TENANT", "AGENT")))
+            policies = map(to_policy, session.execute(own))
+            wanted = {override_name(policy): override_document(policy) for policy in policies}
         stored, overrides, removed, newest = _stored(platform.redis, key)
         differences = [
             Difference(key, name, wanted.get(name), overrides.get(name))

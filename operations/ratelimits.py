@@ -11,7 +11,7 @@ from sqlalchemy import and_, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from limiter import Scope
-from models import Agent, RateLimitKey, RateLimitPolicy, Tenant, Tier
+from models import Agent, RateLimitKey, Tenant, Tier
 from operations import access, change, ratelimit_rules, ratelimit_store, ratelimit_wire
 from operations.access import Actor, Permission
 from operations.change import Conflict, FieldError, Invalid, NotFound
@@ -60,19 +60,41 @@ class _KeyChange:
     overrides: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
 
+_NAMED = (
+    STORED.outerjoin(Tenant, Tenant.id == STORED.c.tenant_id)
+    .outerjoin(Agent, Agent.id == STORED.c.agent_id)
+    .outerjoin(Tier, Tier.code == STORED.c.tier_code)
+)
+_NAME = func.coalesce(Agent.name, Tenant.name, Tier.name, "")
+_LISTED = (
+    select(STORED, _NAME.label("name"), func.count().over().label("total"))
+    .select_from(_NAMED)
+    .order_by(
+        func.coalesce(STORED.c.expires_at < func.now(), False), STORED.c.expires_at.asc().nulls_last(),
+        STORED.c.key, STORED.c.scope, _NAME, STORED.c.id,
+    )
+)  # fmt: skip
+_EVERYONES = select(STORED).where(STORED.c.scope == str(Scope.GLOBAL)).order_by(STORED.c.key).limit(1000)
+_TIERS = (
+    select(STORED, Tier.code.label("tier"), Tier.name.label("tier_name"))
+    .outerjoin(STORED, and_(STORED.c.tier_code == Tier.code, STORED.c.scope == str(Scope.TIER)))
+    .order_by(Tier.rank)
+    .limit(10_000)
+)
+
+
 def policies(platform: Platform, actor: Actor) -> list[Policy]:
     """The GLOBAL policy of every key, by key. Raises access.Forbidden."""
     access.require(actor, Permission.RATELIMIT_VIEW)
-    query = select(STORED).where(STORED.c.scope == str(Scope.GLOBAL)).order_by(STORED.c.key).limit(1000)
-    with platform.database.session() as session:
-        return [to_policy(row) for row in session.execute(query)]
+    with platform.database.reading() as connection:
+        return [to_policy(row) for row in connection.execute(_EVERYONES)]
 
 
 def get(platform: Platform, actor: Actor, target: Target) -> Policy:
     """One policy. Raises access.Forbidden and change.NotFound."""
     access.require(actor, Permission.RATELIMIT_VIEW)
-    with platform.database.session() as session:
-        found = ratelimit_store.read(session, [target]).get(target)
+    with platform.database.reading() as connection:
+        found = ratelimit_store.read(connection, [target]).get(target)
     if found is None:
         raise NotFound(f"There is no limit {target.subject.removeprefix('ratelimit/')}.")
     return found
@@ -95,7 +117,7 @@ def listing(
     ``query`` is part of a tenant's or agent's name or id, or of the owner. Raises access.Forbidden.
     """
     access.require(actor, Permission.RATELIMIT_VIEW)
-    p = RateLimitPolicy
+    p = STORED.c
     where: list[Any] = [p.scope.in_([str(scope) for scope in scopes])]
     if key is not None:
         where.append(p.key == change.clean(key))
@@ -107,29 +129,22 @@ def listing(
     if words:
         columns = (func.lower(Tenant.name), p.tenant_id, func.lower(Agent.name), p.agent_id, func.lower(p.owner), p.key)
         where.append(or_(*(column.contains(words, autoescape=True) for column in columns)))
-    name = func.coalesce(Agent.name, Tenant.name, Tier.name, "")
-    joined = (
-        select(p, name)
-        .outerjoin(Tenant, Tenant.id == p.tenant_id)
-        .outerjoin(Agent, Agent.id == p.agent_id)
-        .outerjoin(Tier, Tier.code == p.tier_code)
-        .where(and_(*where))
-    )
-    soon = func.coalesce(p.expires_at < func.now(), False), p.expires_at.asc().nulls_last()
-    page = joined.order_by(*soon, p.key, p.scope, name, p.id)
-    with platform.database.session() as session:
-        rows = session.execute(page.limit(max(1, min(limit, PAGE_LIMIT))).offset(max(0, offset))).all()
-        total = session.scalar(select(func.count()).select_from(joined.subquery())) or 0
-        return Listing(tuple(to_policy(row, str(label)) for row, label in rows), total)
+    page = _LISTED.where(*where).limit(max(1, min(limit, PAGE_LIMIT))).offset(max(0, offset))
+    with platform.database.reading() as connection:
+        rows = connection.execute(page).all()
+        total: int | None = rows[0].total if rows else 0
+        if not rows and offset > 0:
+            total = connection.scalar(select(func.count()).select_from(_NAMED).where(*where))
+    return Listing(tuple(to_policy(row, row.name) for row in rows), total or 0)
 
 
 def matrix(platform: Platform, actor: Actor) -> tuple[list[tuple[str, str]], dict[tuple[str, str], Policy]]:
     """Tiers (code, name) by rank, and the TIER policies by (tier, key). Raises access.Forbidden."""
     access.require(actor, Permission.RATELIMIT_VIEW)
-    with platform.database.session() as session:
-        tiers = [(row.code, row.name) for row in session.scalars(select(Tier).order_by(Tier.rank))]
-        rows = session.scalars(select(RateLimitPolicy).where(RateLimitPolicy.scope == Scope.TIER).limit(10_000))
-        return tiers, {(row.tier_code or "", row.key): to_policy(row) for row in rows}
+    with platform.database.reading() as connection:
+        rows = connection.execute(_TIERS).all()
+    tiers = dict.fromkeys((row.tier, row.tier_name) for row in rows)
+    return list(tiers), {(row.tier, row.key): to_policy(row) for row in rows if row.id is not None}
 
 
 def save(
@@ -214,11 +229,11 @@ def clear_tenant(door: change.Door, tenant: str) -> int:
 def under(platform: Platform, actor: Actor, keys: Iterable[str]) -> dict[str, Under]:
     """What lies under each key: what deleting it would take with it. Raises access.Forbidden, StoreUnavailable."""
     access.require(actor, Permission.RATELIMIT_VIEW)
-    p = RateLimitPolicy
+    p = STORED.c
     wanted = list(dict.fromkeys(keys))
     query = select(p.key, func.count(), func.max(p.version)).where(p.key.in_(wanted), p.scope != str(Scope.GLOBAL))
-    with platform.database.session() as session:
-        found = {key: Under(count, newest) for key, count, newest in session.execute(query.group_by(p.key))}
+    with platform.database.reading() as connection:
+        found = {key: Under(count, newest) for key, count, newest in connection.execute(query.group_by(p.key))}
     return {key: found.get(key, Under()) for key in wanted}
 
 

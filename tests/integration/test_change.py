@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from operations import access, audit, change, outbox
 from operations.access import SYSTEM, Actor, Permission
+from operations.database import Database, StoreUnavailable
 from operations.platform import Platform
 from tests import support_operations as support
 
@@ -156,3 +157,16 @@ def test_postgresql_away_is_said(store: Platform, delivered: list[int]) -> None:
     store.database = Database(f"postgresql://postgres@127.0.0.1:{free_port()}/none")
     with pytest.raises(change.StoreUnavailable):
         act(store, 1)
+
+
+def test_a_reading_is_no_transaction_and_leaves_none(store: Platform) -> None:
+    with store.database.reading() as connection:
+        moments = [connection.scalar(text("SELECT now()")) for _ in range(2)]
+    assert moments[0] < moments[1], "in a transaction the time stands still"
+    with pytest.raises(KeyError), store.database.session() as session:
+        session.execute(text("INSERT INTO rate_limit_keys (key) VALUES ('never')"))
+        raise KeyError
+    with store.database.reading() as connection:
+        assert not connection.scalar(text("SELECT count(*) FROM rate_limit_keys WHERE key = 'never'"))
+    with pytest.raises(StoreUnavailable), Database("postgresql://u@127.0.0.1:1/none").reading():
+        pass

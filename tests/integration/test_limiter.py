@@ -343,8 +343,7 @@ def test_asgi_middleware_answers_429_with_the_fields(client, make) -> None:
 
 def test_the_resolution_equals_the_decision_for_10000_combinations(client, make) -> None:
     from models import RateLimitPolicy
-    from operations.ratelimit_explain import place
-    from operations.ratelimit_rules import override_document, override_name, rule_of
+    from operations.ratelimit_rules import override_document, override_name, place, rule_of
 
     dice, clock = random.Random(20), Clock()
     limiter = make(clock=clock, watch=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -78,22 +78,54 @@ def test_a_change_reaches_redis_and_a_running_limiter(limiter: Limiter, tenants:
     assert audit.verify_chain(tenants).ok
 
 
+def asked_of(platform: Platform, do: Callable[[], object]) -> list[str]:
+    """The statements PostgreSQL gets meanwhile."""
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        asked.append(statement)
+
+    event.listen(platform.database.engine, "before_cursor_execute", note)
+    try:
+        do()
+    finally:
+        event.remove(platform.database.engine, "before_cursor_execute", note)
+    return asked
+
+
 @pytest.mark.parametrize(
     ("target", "most"), [(Target("api_calls"), 8), (Target("api_calls", Scope.TENANT, "acme"), 9)], ids=str
 )
 def test_a_save_asks_postgresql_a_few_times_only(tenants: Platform, target: Target, most: int) -> None:
     set_limit(tenants, target, limit=500)
-    asked: list[str] = []
-
-    def count(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        asked.append(statement)
-
-    event.listen(tenants.database.engine, "before_cursor_execute", count)
-    try:
-        assert set_limit(tenants, target, limit=501).outcome.delivered
-    finally:
-        event.remove(tenants.database.engine, "before_cursor_execute", count)
+    saved: list[ratelimits.Saved] = []
+    asked = asked_of(tenants, lambda: saved.append(set_limit(tenants, target, limit=501)))
+    assert saved[0].outcome.delivered
     assert len(asked) <= most, "\n".join(asked)
+
+
+def test_what_a_page_reads_at_every_run_is_one_question_each(tenants: Platform) -> None:
+    set_limit(tenants, Target("api_calls", Scope.TENANT, "acme"), limit=500)
+    set_limit(tenants, Target("api_calls", Scope.AGENT, "bot"), limit=7)
+    tiers, own = ratelimits.matrix(tenants, SYSTEM)
+    assert tiers == ratelimit_impact.tier_names(tenants, SYSTEM)
+    assert own["team", "api_calls"] == ratelimits.get(tenants, SYSTEM, Target("api_calls", Scope.TIER, "team"))
+    with tenants.database.session() as session:
+        session.execute(text("INSERT INTO tiers (code, name, rank) VALUES ('new', 'New', 99)"))
+    assert ratelimits.matrix(tenants, SYSTEM)[0] == [*tiers, ("new", "New")], "a tier without a limit is one too"
+    found = ratelimits.listing(tenants, SYSTEM, scopes=(Scope.TENANT, Scope.AGENT), limit=1)
+    assert ([row.name for row in found.rows], found.total) == (["Bot"], 2)
+    beyond = ratelimits.listing(tenants, SYSTEM, scopes=(Scope.TENANT, Scope.AGENT), offset=50)
+    assert beyond == ratelimits.Listing((), 2)
+    assert ratelimits.listing(tenants, SYSTEM, query="nobody") == ratelimits.Listing((), 0)
+    for read, most in (
+        (lambda: ratelimits.policies(tenants, SYSTEM), 1),
+        (lambda: ratelimits.matrix(tenants, SYSTEM), 1),
+        (lambda: ratelimits.listing(tenants, SYSTEM), 1),
+        (lambda: ratelimit_explain.explain(tenants, SYSTEM, "api_calls", "acme", "bot"), 2),
+    ):
+        asked = asked_of(tenants, read)
+        assert len(asked) <= most, asked
 
 
 def test_stale_versions_conflict_and_bad_values_name_the_field(tenants: Platform) -> None:
