@@ -188,9 +188,11 @@ class Core:
 
     def unlimited(self, key: str, cost: int) -> Decision:
         """For a key without any policy: nothing to count, nothing to ask. One that has some, which could not be read,
-        is decided as if nothing had been loaded yet."""
+        and any key while Redis has never named one, is decided as if nothing had been loaded yet."""
         if key in self.table.missing:
             return self.without_redis(key, None, cost, LookupError(f"the policy of {key} could not be read"))
+        if not self.table.loaded:
+            return self.without_redis(key, None, cost, LookupError("Redis has no policies: it lost them, or got none"))
         return Decision(True, None, 0, None, 0.0, 0.0, Mode.HARD, "none", False, 0, key, cost)
 
     def without_redis(self, key: str, asked: Prepared | None, cost: int, error: BaseException | None) -> Decision:

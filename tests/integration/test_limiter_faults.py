@@ -109,6 +109,19 @@ def test_a_key_whose_documents_are_lost_keeps_its_limit_and_an_unknown_one_is_no
     poll(lambda: fresh.peek(KEY, "a").limit == 4)
 
 
+@pytest.mark.parametrize("verdict", OnFailure)
+def test_a_limiter_that_starts_while_redis_is_empty_decides_as_unloaded_and_counts(client, make, verdict) -> None:
+    limiter = make(unloaded=verdict)
+    decision = limiter.check(KEY, "a")
+    assert (decision.allowed, decision.limit, decision.source) == (verdict is OnFailure.ALLOW, None, "none")
+    assert decision.degraded
+    poll(lambda: usage.without_redis(client, [int(time.time()) // 60 - n for n in (0, 1)]))
+    publish.apply(client, OTHER, 1, base=base(2))
+    poll(lambda: limiter.peek(OTHER, "a").limit == 2)
+    known = limiter.check(KEY, "a")
+    assert known.allowed and not known.degraded, "now it is a key without any limit"
+
+
 def test_a_deleted_key_is_told(client, make) -> None:
     publish.apply(client, KEY, 1, base=base(2), overrides={"tenant:a": {"limit": 1}})
     limiter = make()
