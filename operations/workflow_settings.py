@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy
 from sqlalchemy import select, text
 
 from adapters.core import utcnow
@@ -25,6 +26,7 @@ __all__ = ["DEFAULT", "Done", "Edit", "Row", "Saved", "Settings", "blank", "effe
 SUBJECT = "workflow-settings/"
 EDITS_LIMIT = 1000
 LISTED = 1000
+_ALL = select(WorkflowSettings.__table__).limit(LISTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,12 @@ def listing(platform: Platform, actor: Actor, types: Iterable[str] = ()) -> list
     At most 1,000. Raises access.Forbidden, StoreUnavailable.
     """
     access.require(actor, Permission.INFRA_VIEW)
-    with platform.database.session() as session:
-        rows = {row.type: row for row in session.scalars(select(WorkflowSettings).limit(LISTED))}
-        default = document(rows[DEFAULT]) if DEFAULT in rows else None
-        names = sorted({*CATALOGUE, *rows, *(one for one in types if workflow_rules.TYPE_PATTERN.fullmatch(one))})
-        ordered = [DEFAULT, *(name for name in names if name != DEFAULT)][:LISTED]
-        return [_row(name, rows.get(name), default) for name in ordered]
+    with platform.database.reading() as connection:
+        rows = {row.type: row for row in connection.execute(_ALL)}
+    default = document(rows[DEFAULT]) if DEFAULT in rows else None
+    names = sorted({*CATALOGUE, *rows, *(one for one in types if workflow_rules.TYPE_PATTERN.fullmatch(one))})
+    ordered = [DEFAULT, *(name for name in names if name != DEFAULT)][:LISTED]
+    return [_row(name, rows.get(name), default) for name in ordered]
 
 
 def get(platform: Platform, actor: Actor, type_: str) -> Row:
@@ -113,7 +115,7 @@ def blank(type_: str, default: Row) -> Row:
     return _row(type_, None, {**default.values(), "version": default.version})
 
 
-def _row(name: str, row: WorkflowSettings | None, default: Mapping[str, Any] | None) -> Row:
+def _row(name: str, row: WorkflowSettings | sqlalchemy.Row[Any] | None, default: Mapping[str, Any] | None) -> Row:
     own = document(row) if row is not None else {}
     return Row(
         type=name,

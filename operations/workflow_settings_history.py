@@ -41,15 +41,15 @@ def history(
     Raises access.Forbidden, StoreUnavailable.
     """
     access.require(actor, Permission.INFRA_VIEW)
-    query = select(AuditEntry)
+    query = select(AuditEntry.__table__)
     if type_:
         query = query.where(AuditEntry.subject == SUBJECT + change.clean(type_))
     else:
         query = query.where(AuditEntry.subject.startswith(SUBJECT, autoescape=True))
     if before is not None:
         query = query.where(AuditEntry.id < before)
-    with platform.database.session() as session:
-        rows = session.scalars(query.order_by(AuditEntry.id.desc()).limit(max(1, min(limit, LISTED))))
+    with platform.database.reading() as connection:
+        rows = connection.execute(query.order_by(AuditEntry.id.desc()).limit(max(1, min(limit, LISTED))))
         return [
             Change(
                 r.id, r.at, r.actor_name, r.action, r.subject.removeprefix(SUBJECT), r.before, r.after, r.reason

@@ -144,8 +144,8 @@ def due(platform: Platform) -> tuple[Place, ...]:
 def occupancy(platform: Platform, actor: Actor) -> dict[str, Occupancy]:
     """Places by type, of types that have runs. Raises access.Forbidden, StoreUnavailable."""
     access.require(actor, Permission.INFRA_VIEW)
-    with platform.database.session() as session:
-        rows = session.execute(
+    with platform.database.reading() as connection:
+        rows = connection.execute(
             text(
                 "SELECT type, count(*) FILTER (WHERE state = 'running'), count(*) FILTER (WHERE state = 'waiting'),"
                 " min(asked_at) FILTER (WHERE state = 'waiting') FROM workflow_slots GROUP BY type LIMIT 1000"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from adapters.core import Unreachable
@@ -52,7 +52,7 @@ def stored(session: Session, types: Iterable[str] | None = None) -> dict[str, di
     return {row.type: document(row) for row in session.scalars(query.limit(10_000))}
 
 
-def document(row: WorkflowSettings) -> dict[str, Any]:
+def document(row: WorkflowSettings | Row[Any]) -> dict[str, Any]:
     """A row as the audit and the wire carry it."""
     return {"type": row.type, **{name: getattr(row, name) for name in FIELDS}, "version": row.version}
 
