@@ -62,7 +62,8 @@ def page(api: FastAPI) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Pilothouse API</title><style>{_STYLE}</style><h1>Pilothouse API</h1>"
         "<p>Send <code>Authorization: Bearer TOKEN</code> with an API token or a Keycloak access token. Errors are "
-        "problem details (RFC 9457). Changes carry <code>If-Match</code> with the ETag you read. "
+        "problem details (RFC 9457). Changes carry <code>If-Match</code> with the ETag you read, a list of ETags, or "
+        "<code>*</code> for whatever is there; a weak ETag never matches. "
         'The machine-readable description is <a href="openapi.json">openapi.json</a>.</p>'
         f"{parts}</html>"
     )

@@ -132,11 +132,12 @@ def configure(
 ) -> dict[str, Any]:
     """Stores the values given, all or none. Needs If-Match; 412 shows both values when it is stale."""
     require(actor, Permission.INFRA_CONFIGURE)
-    seen = versions.required(request)
+    slug = resolve(service)
+    seen = versions.required(request, lambda: configuration.describe(platform, actor, slug).version)
     done = configuration.change(
         platform,
         actor,
-        resolve(service),
+        slug,
         seen,
         change.values,
         change.reason,

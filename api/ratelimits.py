@@ -281,7 +281,7 @@ def _put(
         except NotFound:
             response.status_code = 201
             return _save(actor, request, response, Edit(target, given, 0), values)
-        versions.required(request)
+        versions.required(request, stored)
     return _save(actor, request, response, Edit(target, given, seen), values)
 
 

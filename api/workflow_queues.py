@@ -97,8 +97,9 @@ def _set(
     platform: ThePlatform, actor: TheActor, name: str, rate: float | None, request: Request, response: Response, *,
     reason: str, kind: str = "activity",
 ) -> dict[str, Any]:  # fmt: skip
+    seen = versions.required(request, lambda: workflow_queues.one(platform, actor, name).activity.limit.version)
     workflow_queues.set_limit(
-        platform, actor, name, rate, seen=versions.required(request), reason=reason, kind=kind,
+        platform, actor, name, rate, seen=seen, reason=reason, kind=kind,
         request_id=request.headers.get("x-request-id", "")[:100] or None,
     )  # fmt: skip
     return queue(name, platform, actor, response)

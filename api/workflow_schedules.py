@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -17,8 +18,9 @@ from api.auth import TheActor, ThePlatform
 from api.problems import Problem
 from operations import workflow_schedule_edit, workflow_schedule_runs, workflow_schedules
 from operations import workflow_schedule_new as schedule_new
-from operations.access import Permission, require
+from operations.access import Actor, Permission, require
 from operations.change import FieldError, Invalid
+from operations.platform import Platform
 from operations.workflow_schedule_edit import Edit
 from operations.workflow_schedule_new import CRON
 
@@ -149,8 +151,9 @@ def one(schedule: str, platform: ThePlatform, actor: TheActor, response: Respons
 def pause(schedule: str, body: Note, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
     """It starts nothing until it is resumed. With If-Match only as you saw it."""
     workflow_schedules.pause(
-        platform, actor, schedule, seen=versions.optional(request), note=body.note, request_id=request_id(request)
-    )
+        platform, actor, schedule, seen=versions.optional(request, _present(platform, actor, schedule)), note=body.note,
+        request_id=request_id(request),
+    )  # fmt: skip
     return wire(workflow_schedules.one(platform, actor, schedule))
 
 
@@ -158,8 +161,9 @@ def pause(schedule: str, body: Note, platform: ThePlatform, actor: TheActor, req
 def resume(schedule: str, body: Note, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
     """It goes on at its next time. With If-Match only as you saw it."""
     workflow_schedules.resume(
-        platform, actor, schedule, seen=versions.optional(request), note=body.note, request_id=request_id(request)
-    )
+        platform, actor, schedule, seen=versions.optional(request, _present(platform, actor, schedule)), note=body.note,
+        request_id=request_id(request),
+    )  # fmt: skip
     return wire(workflow_schedules.one(platform, actor, schedule))
 
 
@@ -194,7 +198,7 @@ def edit(
 ) -> dict[str, Any]:
     """Needs If-Match; 412 shows both values when it is stale."""
     require(actor, Permission.WORKFLOWS_OPERATE)
-    seen = versions.required(request)
+    seen = versions.required(request, _present(platform, actor, schedule))
     every = _every(body.every_seconds, body.offset_seconds)
     crons = None if body.crons is None else tuple(body.crons)
     given = None if body.input is None else json.dumps(body.input)
@@ -216,10 +220,14 @@ def remove(
 ) -> None:
     """Needs If-Match. What it started goes on. The platform's own cannot be removed: pause them instead."""
     require(actor, Permission.WORKFLOWS_OPERATE)
+    seen = versions.required(request, _present(platform, actor, schedule))
     workflow_schedules.delete(
-        platform, actor, schedule, typed=confirm, seen=versions.required(request), reason=reason,
-        request_id=request_id(request),
+        platform, actor, schedule, typed=confirm, seen=seen, reason=reason, request_id=request_id(request)
     )  # fmt: skip
+
+
+def _present(platform: Platform, actor: Actor, schedule: str) -> Callable[[], int]:
+    return lambda: workflow_schedules.one(platform, actor, schedule).version
 
 
 def _every(seconds: float | None, offset: float | None) -> tuple[Interval, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -12,6 +13,7 @@ from api.auth import TheActor, ThePlatform, platform_of
 from operations import access, workflow_held, workflow_settings, workflow_settings_history, workflow_slots
 from operations.access import Actor, Permission
 from operations.change import NotFound
+from operations.platform import Platform
 from operations.workflow_rules import FIELDS
 from operations.workflow_settings import Edit, Row, Saved
 from operations.workflow_slots import Occupancy
@@ -42,6 +44,10 @@ def _wire(row: Row, now: Occupancy | None = None) -> dict[str, Any]:
         "effective": {name: {"value": getattr(one, name), "source": one.sources[name]} for name in FIELDS},
         "runs": {"working": now.working if now else 0, "waiting": now.waiting if now else 0},
     }  # fmt: skip
+
+
+def _version(platform: Platform, actor: Actor, type_: str) -> Callable[[], int]:
+    return lambda: workflow_settings.get(platform, actor, type_).version
 
 
 def _save(actor: Actor, request: Request, response: Response, edit: Edit, reason: str) -> dict[str, Any]:
@@ -87,19 +93,27 @@ def put(
     """`If-Match` with the ETag you read; without it only a type that has nothing of its own yet (428 otherwise)."""
     access.require(actor, Permission.WORKFLOWS_CONFIGURE)
     given = values.model_dump(exclude_unset=True, exclude={"reason"})
-    seen = versions.optional(request)
+    present = _version(platform, actor, type)
+    seen = versions.optional(request, present)
     if seen is None:
-        if workflow_settings.get(platform, actor, type).version:
-            versions.required(request)
+        if present():
+            versions.required(request, present)
         seen = 0
     return _save(actor, request, response, Edit(type, given, seen), values.reason)
 
 
 @router.delete("/settings/{type:path}", summary="Have a type inherit everything again")
-def delete(type: Type, actor: TheActor, request: Request, response: Response) -> dict[str, Any]:  # noqa: A002
+def delete(
+    type: Type,  # noqa: A002
+    platform: ThePlatform,
+    actor: TheActor,
+    request: Request,
+    response: Response,
+) -> dict[str, Any]:
     """`If-Match` is needed."""
     access.require(actor, Permission.WORKFLOWS_CONFIGURE)
-    return _save(actor, request, response, Edit(type, None, versions.required(request)), "")
+    seen = versions.required(request, _version(platform, actor, type))
+    return _save(actor, request, response, Edit(type, None, seen), "")
 
 
 @router.get("/held-settings", summary="What each worker holds now")
@@ -130,7 +144,10 @@ def revert(
     access.require(actor, Permission.WORKFLOWS_CONFIGURE)
     if not change.isdecimal() or int(change) >= 2**63:
         raise NotFound(f"There is no change {change} of workflow settings.")
+    seen = versions.optional(
+        request, lambda: workflow_settings_history.reverting(platform, actor, int(change)).version
+    )  # fmt: skip
     saved = workflow_settings_history.revert(
-        platform, actor, int(change), seen=versions.optional(request), request_id=request.headers.get("x-request-id")
+        platform, actor, int(change), seen=seen, request_id=request.headers.get("x-request-id")
     )
     return _saved(actor, request, response, saved)

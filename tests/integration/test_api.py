@@ -192,6 +192,20 @@ def test_configuration_carries_its_version(client: TestClient, store: Platform) 
     assert SECRET not in "".join([*told, client.get("/audit", headers=auditor).text, done.text, stale.text])
 
 
+def test_a_configuration_is_matched_as_the_standard_says(client: TestClient, store: Platform) -> None:
+    headers, url = bearer(store, "infra_admin"), "/infrastructure/smtp/config"
+    tag = client.get(url, headers=headers).headers["etag"]
+
+    def put(condition: str, host: str) -> int:
+        body = {"values": {"host": host}, "reason": "r"}
+        return int(client.put(url, headers={**headers, "If-Match": condition}, json=body).status_code)
+
+    for condition, status in ((f"W/{tag}", 412), ('"98", "99"', 412), ("soon", 400), (f'"99", {tag}', 200), ("*", 200)):
+        assert put(condition, f"host{status}.example") == status, condition
+    lost = client.put("/infrastructure/nothing/config", headers={**headers, "If-Match": "*"}, json={"values": {}})
+    assert lost.status_code == 404
+
+
 def test_srs_names_and_unknown_ones(client: TestClient, store: Platform) -> None:
     headers = bearer(store, "ai_viewer")
     for name in ("database", "storage", "email", "temporal"):

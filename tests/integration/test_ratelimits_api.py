@@ -176,6 +176,9 @@ def test_if_match_as_the_standard_says(client: TestClient) -> None:
     assert (weak.status_code, client.get(path).json()["limit"]) == (412, 1)
     assert client.put(path, json={"limit": 2}, headers=exists).json()["limit"] == 2
     assert client.put(path, json={"limit": 3}, headers={"If-Match": "soon"}).status_code == 400
+    now = client.get(path).headers["etag"]
+    assert client.put(path, json={"limit": 3}, headers={"If-Match": f'W/{now}, "99"'}).status_code == 412
+    assert client.put(path, json={"limit": 3}, headers={"If-Match": f'"99", {now}'}).json()["limit"] == 3
     assert client.delete(path, headers={"If-Match": made.headers["etag"]}).status_code == 412
     assert client.delete(path, headers=exists).status_code == 200
 

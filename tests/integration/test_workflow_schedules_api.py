@@ -88,6 +88,30 @@ def test_a_schedule_from_reading_to_removal(client: TestClient, platform: Platfo
     assert client.get(url).status_code == 404
 
 
+def test_if_match_of_a_schedule_and_a_queue(client: TestClient, schedule: str) -> None:
+    url = f"{ROOT}/schedules/{schedule}"
+    seen = client.get(url).headers["etag"]
+    whatever = {"If-Match": "*"}
+    for stale in (f"W/{seen}", '"98"', f'W/{seen}, "98", "99"'):
+        assert client.put(url, json={"note": "no"}, headers={"If-Match": stale}).status_code == 412, stale
+    listed = client.put(url, json={"note": "one of two"}, headers={"If-Match": f'"98", {seen}'})
+    assert (listed.status_code, listed.json()["note"]) == (200, "one of two")
+    assert client.put(url, json={"note": "any"}, headers=whatever).json()["note"] == "any"
+    assert client.post(f"{url}/resume", json={"note": "go"}, headers=whatever).json()["paused"] is False
+    assert client.post(f"{url}/pause", json={"note": "wait"}, headers={"If-Match": f"W/{seen}"}).status_code == 412
+    assert client.post(f"{url}/pause", json={"note": "wait"}, headers=whatever).json()["note"] == "wait"
+    assert client.delete(url, headers=whatever, params={"confirm": schedule}).status_code == 204
+    for verb, path in (("PUT", url), ("POST", f"{url}/pause"), ("DELETE", url)):
+        body = None if verb == "DELETE" else {"note": "x"}
+        assert client.request(verb, path, json=body, headers=whatever).status_code == 404, verb
+    limit = f"{ROOT}/queues/pilothouse/rate-limit"
+    body = {"requests_per_second": 9_000}
+    assert client.put(limit, json=body, headers={"If-Match": 'W/"0"'}).status_code == 412
+    done = client.put(limit, json=body, headers=whatever)
+    assert done.json()["activity"]["limit"]["rate"] == 9_000
+    assert client.delete(limit, headers={"If-Match": f'"77777", {done.headers["etag"]}'}).status_code == 200
+
+
 def test_inputs_need_a_permission(client: TestClient, platform: Platform, schedule: str) -> None:
     assert "acme" in client.get(f"{ROOT}/schedules/{schedule}").text
     token = apitokens.create(platform, SYSTEM, "v", frozenset({"ai_viewer"}))

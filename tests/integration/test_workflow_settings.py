@@ -191,3 +191,20 @@ def test_the_api(client: TestClient, platform: Platform) -> None:
         f"{ROOT}/settings/x", json={"retry_attempts": 5}, headers={"Authorization": f"Bearer {reader}"}
     )
     assert refused.status_code == 403
+
+
+def test_if_match_over_the_api(client: TestClient) -> None:
+    url, whatever = f"{ROOT}/settings/invoices", {"If-Match": "*"}
+    made = client.put(url, json={"retry_attempts": 5}, headers=whatever)  # what it inherits is there
+    assert made.status_code == 200
+    tag = made.headers["etag"]
+    assert client.put(url, json={"retry_attempts": 6}, headers={"If-Match": f"W/{tag}"}).status_code == 412
+    stale = client.put(url, json={"retry_attempts": 6}, headers={"If-Match": '"98", "99"'})
+    assert (stale.status_code, stale.json()["current"]["retry_attempts"]) == (412, 5)
+    assert client.put(url, json={"retry_attempts": 6}, headers={"If-Match": f'"99", {tag}'}).status_code == 200
+    change = client.get(f"{ROOT}/settings-changes", params={"type": "invoices"}).json()["items"][0]["id"]
+    revert = f"{ROOT}/settings-changes/{change}/revert"
+    assert client.post(revert, headers={"If-Match": tag}).status_code == 412
+    assert client.post(revert, headers=whatever).json()["retry_attempts"] == 5
+    assert client.delete(url, headers={"If-Match": f"W/{tag}"}).status_code == 412
+    assert client.delete(url, headers=whatever).json()["version"] == 0
