@@ -64,6 +64,8 @@ def page(api: FastAPI) -> str:
         "<p>Send <code>Authorization: Bearer TOKEN</code> with an API token or a Keycloak access token. Errors are "
         "problem details (RFC 9457). Changes carry <code>If-Match</code> with the ETag you read, a list of ETags, or "
         "<code>*</code> for whatever is there; a weak ETag never matches. "
+        "What ends runs, stops a queue or removes a tenant or schedule is named once more in <code>confirm</code>; "
+        "without it the answer is 422 and says what it has to hold. A rate limit of 0 blocks without being asked. "
         'The machine-readable description is <a href="openapi.json">openapi.json</a>.</p>'
         f"{parts}</html>"
     )

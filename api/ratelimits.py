@@ -184,7 +184,10 @@ def one(key: str, platform: ThePlatform, actor: TheActor, response: Response) ->
 
 @_both.put("/{key}", summary="Change or create a key's policy")
 def put(key: str, values: Values, platform: ThePlatform, actor: TheActor, request: Request, response: Response) -> Any:
-    """`If-Match` with the ETag you read; without it only a new key can be put (428 otherwise, 412 when stale)."""
+    """`If-Match` with the ETag you read; without it only a new key can be put (428 otherwise, 412 when stale).
+
+    A limit of 0 blocks every call from then on, and is done as it is said: no `confirm` is asked for.
+    """
     return _put(Target(key), values, platform, actor, request, response)
 
 

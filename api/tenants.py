@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from adapters.temporal_client.executions import NoExecution
 from api import shapes
 from api.auth import TheActor, ThePlatform
+from api.confirmation import Confirm, named
 from api.problems import Problem
 from operations import subscriptions, tenant_lifecycle, tenant_moving, tenants
+from operations.access import Permission, require
 from operations.tenant_lifecycle import AlreadyRunning, Begun
 from operations.tenant_systems import ID_ALLOWED, TenantSpec
 
@@ -49,6 +51,12 @@ class Why(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: Annotated[str, Field(max_length=300, description="Why; kept in the audit")]
+
+
+class Removing(Why):
+    """The reason of what cannot be undone, and that it is this tenant."""
+
+    confirm: Confirm = ""
 
 
 @router.get("/tenants", summary="Search tenants")
@@ -117,9 +125,15 @@ def offboard(
             description="Without it: thirty days, or what is left where the tenant leaves already",
         ),
     ] = None,
+    confirm: Annotated[Confirm, Query()] = "",
     reason: Annotated[str, Query(max_length=300, description="Why; kept in the audit")] = "Offboarded over the API",
 ) -> dict[str, Any]:
-    """It is removed from every system after the waiting period; until then it can be kept."""
+    """It is removed from every system after the waiting period; until then it can be kept.
+
+    `confirm` is the tenant's id once more.
+    """
+    require(actor, Permission.TENANTS_MANAGE)
+    named(confirm, tenant, "It is removed from every system after the waiting period")
     with _running():
         begun = tenant_lifecycle.offboard(platform, actor, tenant, wait_hours, reason, _request_id(request))
     return _begun(response, tenant, begun)
@@ -138,8 +152,10 @@ def progress(tenant: str, platform: ThePlatform, actor: TheActor) -> dict[str, A
 
 
 @router.post("/tenants/{tenant}/offboarding/end", status_code=202, summary="End an offboarding's waiting period")
-def end_wait(tenant: str, values: Why, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
-    """Removing begins now; there is no way back."""
+def end_wait(tenant: str, values: Removing, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
+    """Removing begins now; there is no way back. `confirm` is the tenant's id once more."""
+    require(actor, Permission.TENANTS_MANAGE)
+    named(values.confirm, tenant, "It is removed from every system now")
     tenant_lifecycle.end_wait(platform, actor, tenant, values.reason, _request_id(request))
     return {"tenant": tenant, "progress": _progress_of(tenant)}
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes
 from api.auth import TheActor, ThePlatform
+from api.confirmation import Confirm, named
 from api.problems import Problem
 from operations import workflow_control, workflow_detail, workflow_executions, workflow_start
 from operations.access import Permission, require
@@ -43,6 +44,12 @@ class Why(Strict):
     reason: Reason = OVER_API
 
 
+class End(Why):
+    """Why it is ended, and that it is this one."""
+
+    confirm: Confirm = ""
+
+
 class Start(Strict):
     """An execution to be started."""
 
@@ -67,6 +74,7 @@ class Reset(Strict):
     """A point to go on from: the number of one of the execution's ``points``."""
 
     event: Annotated[int, Field(ge=1)]
+    confirm: Confirm = ""
     reason: Reason = OVER_API
 
 
@@ -125,18 +133,22 @@ def signal(
 
 @router.post("/{execution:path}/cancel", status_code=202, summary="Ask to end")
 def cancel(
-    execution: Ident, why: Why, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+    execution: Ident, why: End, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
 ) -> dict[str, str]:
-    """Its code may clean up first, or carry on."""
+    """Its code may clean up first, or carry on. `confirm` is its id once more."""
+    require(actor, Permission.WORKFLOWS_OPERATE)
+    named(why.confirm, execution, "It is asked to end")
     workflow_control.cancel(platform, actor, execution, run_id, why.reason, _request_id(request))
     return {"id": execution, "status": "asked"}
 
 
 @router.post("/{execution:path}/terminate", summary="End at once")
 def terminate(
-    execution: Ident, why: Why, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
+    execution: Ident, why: End, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
 ) -> dict[str, str]:
-    """Nothing is cleaned up."""
+    """Nothing is cleaned up. `confirm` is its id once more."""
+    require(actor, Permission.WORKFLOWS_OPERATE)
+    named(why.confirm, execution, "It ends at once")
     workflow_control.terminate(platform, actor, execution, run_id, why.reason, _request_id(request))
     return {"id": execution, "status": "terminated"}
 
@@ -145,7 +157,9 @@ def terminate(
 def reset(
     execution: Ident, to: Reset, platform: ThePlatform, actor: TheActor, request: Request, run_id: Run = ""
 ) -> dict[str, str]:
-    """A new run; `run_id` is its id."""
+    """A new run, whose `run_id` is answered; one that still runs ends. `confirm` is the execution's id once more."""
+    require(actor, Permission.WORKFLOWS_OPERATE)
+    named(to.confirm, execution, "A new run goes on from there, and one that still runs ends")
     made = workflow_control.reset(platform, actor, execution, run_id, to.event, to.reason, _request_id(request))
     return {"id": execution, "run_id": made}
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes, versions
 from api.auth import TheActor, ThePlatform
+from api.confirmation import Confirm, named
 from operations import workflow_queues
 from operations.access import Permission, require
 
@@ -26,6 +27,7 @@ class RateLimit(BaseModel):
     kind: Annotated[str, Field(max_length=20, description="Only activity: workflow queues cannot be limited")] = (
         "activity"
     )
+    confirm: Confirm = ""
     reason: Annotated[str, Field(max_length=300, description="Why; kept by Temporal and in the audit")] = (
         "Changed over the API"
     )
@@ -61,8 +63,13 @@ def queue(queue: str, platform: ThePlatform, actor: TheActor, response: Response
 def limit(
     queue: str, body: RateLimit, platform: ThePlatform, actor: TheActor, request: Request, response: Response
 ) -> dict[str, Any]:
-    """Needs If-Match with the queue's ETag. Read back from Temporal before it is answered."""
+    """Needs If-Match with the queue's ETag. Read back from Temporal before it is answered.
+
+    A limit of 0 lets no activity begin: `confirm` is the queue's name once more then.
+    """
     require(actor, Permission.WORKFLOWS_OPERATE)
+    if body.requests_per_second == 0:
+        named(body.confirm, queue, "No activity begins until the limit is raised")
     return _set(platform, actor, queue, body.requests_per_second, request, response, reason=body.reason, kind=body.kind)
 
 

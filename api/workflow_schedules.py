@@ -15,12 +15,14 @@ from adapters.temporal_client.schedule_spec import Interval
 from adapters.temporal_client.schedules import Schedule
 from api import shapes, versions
 from api.auth import TheActor, ThePlatform
+from api.confirmation import Confirm, named
 from api.problems import Problem
 from operations import workflow_schedule_edit, workflow_schedule_runs, workflow_schedules
 from operations import workflow_schedule_new as schedule_new
 from operations.access import Actor, Permission, require
 from operations.change import FieldError, Invalid
 from operations.platform import Platform
+from operations.workflow_catalogue import OWN_SCHEDULES
 from operations.workflow_schedule_edit import Edit
 from operations.workflow_schedule_new import CRON
 
@@ -30,6 +32,8 @@ router = APIRouter(prefix="/infrastructure/temporal/schedules", tags=["Workflows
 Overlap = Literal["Skip", "BufferOne", "BufferAll", "CancelOther", "TerminateOther", "AllowAll"]
 Reason = Annotated[str, Field(max_length=300, description="Why; kept in the audit")]
 OVER_API = "Changed over the API"
+ENDING = {"CancelOther": "It cancels", "TerminateOther": "It terminates"}
+"""Overlap policies that end what runs, and how."""
 
 
 class Strict(BaseModel):
@@ -48,6 +52,7 @@ class Trigger(Strict):
     """A run now."""
 
     overlap: Overlap | None = Field(None, description="Instead of the schedule's own policy")
+    confirm: Confirm = ""
     reason: Reason = OVER_API
 
 
@@ -58,6 +63,7 @@ class Backfill(Strict):
     end: AwareDatetime = Field(alias="to")
     overlap: Overlap = "BufferAll"
     preview: bool = Field(False, description="Only tell what would be started")
+    confirm: Confirm = ""
     reason: Reason = OVER_API
 
 
@@ -70,6 +76,7 @@ class Change(Strict):
     overlap: Overlap | None = None
     note: str | None = Field(None, max_length=300)
     input: list[Any] | None = Field(None, description="The workflow's arguments; needs workflows:payloads")
+    confirm: Confirm = ""
     reason: Reason = OVER_API
 
 
@@ -169,7 +176,12 @@ def resume(schedule: str, body: Note, platform: ThePlatform, actor: TheActor, re
 
 @router.post("/{schedule:path}/trigger", summary="Run a schedule now")
 def trigger(schedule: str, body: Trigger, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
-    """The run it started; `skipped` where its overlap policy forbade one, `seen` false where that is not known yet."""
+    """The run it started; `skipped` where its overlap policy forbade one, `seen` false where that is not known yet.
+
+    Where the policy cancels or terminates what runs, `confirm` is the schedule's id once more.
+    """
+    require(actor, Permission.WORKFLOWS_OPERATE)
+    _ending(schedule, body.overlap or workflow_schedules.one(platform, actor, schedule).overlap, body.confirm)
     done = workflow_schedule_runs.trigger(
         platform, actor, schedule, reason=body.reason, overlap=body.overlap or "", request_id=request_id(request)
     )
@@ -179,12 +191,16 @@ def trigger(schedule: str, body: Trigger, platform: ThePlatform, actor: TheActor
 
 @router.post("/{schedule:path}/backfill", summary="Run a schedule for a past time")
 def backfill(schedule: str, body: Backfill, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
-    """How many runs it starts, at most 999; with `preview` nothing is started."""
+    """How many runs it starts, at most 999; with `preview` nothing is started.
+
+    Where the policy cancels or terminates what runs, `confirm` is the schedule's id once more.
+    """
     span: tuple[datetime, datetime] = (body.start.astimezone(UTC), body.end.astimezone(UTC))
     require(actor, Permission.WORKFLOWS_OPERATE)
     if body.preview:
         found = workflow_schedule_runs.preview(platform, actor, schedule, *span)
     else:
+        _ending(schedule, body.overlap, body.confirm)
         found = workflow_schedule_runs.backfill(
             platform, actor, schedule, *span, reason=body.reason, overlap=body.overlap, request_id=request_id(request)
         )
@@ -196,9 +212,14 @@ def backfill(schedule: str, body: Backfill, platform: ThePlatform, actor: TheAct
 def edit(
     schedule: str, body: Change, platform: ThePlatform, actor: TheActor, request: Request, response: Response
 ) -> dict[str, Any]:
-    """Needs If-Match; 412 shows both values when it is stale."""
+    """Needs If-Match; 412 shows both values when it is stale.
+
+    A new overlap policy that cancels or terminates what runs is confirmed: `confirm` is the schedule's id once more.
+    """
     require(actor, Permission.WORKFLOWS_OPERATE)
     seen = versions.required(request, _present(platform, actor, schedule))
+    if body.overlap in ENDING and body.overlap != workflow_schedules.one(platform, actor, schedule).overlap:
+        _ending(schedule, body.overlap, body.confirm)
     every = _every(body.every_seconds, body.offset_seconds)
     crons = None if body.crons is None else tuple(body.crons)
     given = None if body.input is None else json.dumps(body.input)
@@ -215,12 +236,17 @@ def remove(
     platform: ThePlatform,
     actor: TheActor,
     request: Request,
-    confirm: Annotated[str, Query(max_length=1000, description="The schedule's id once more")] = "",
+    confirm: Annotated[Confirm, Query()] = "",
     reason: Annotated[str, Query(max_length=300)] = OVER_API,
 ) -> None:
-    """Needs If-Match. What it started goes on. The platform's own cannot be removed: pause them instead."""
+    """Needs If-Match. What it started goes on. The platform's own cannot be removed: pause them instead.
+
+    `confirm` is the schedule's id once more.
+    """
     require(actor, Permission.WORKFLOWS_OPERATE)
     seen = versions.required(request, _present(platform, actor, schedule))
+    if schedule not in OWN_SCHEDULES:
+        named(confirm, schedule, "It is removed for good")
     workflow_schedules.delete(
         platform, actor, schedule, typed=confirm, seen=seen, reason=reason, request_id=request_id(request)
     )  # fmt: skip
@@ -228,6 +254,12 @@ def remove(
 
 def _present(platform: Platform, actor: Actor, schedule: str) -> Callable[[], int]:
     return lambda: workflow_schedules.one(platform, actor, schedule).version
+
+
+def _ending(schedule: str, overlap: str, confirm: str) -> None:
+    """Have a policy that ends runs confirmed."""
+    if overlap in ENDING:
+        named(confirm, schedule, f"{ENDING[overlap]} a run of this schedule that still runs")
 
 
 def _every(seconds: float | None, offset: float | None) -> tuple[Interval, ...] | None:

@@ -218,11 +218,15 @@ def test_over_the_api(here: Platform, temporal_address: str, monkeypatch: pytest
             masked = client.get(where_told, headers={"Authorization": f"Bearer {looks}"})
             assert (masked.json()["percent"], masked.json()["sentence"]) == (100, "")
             assert "boss@acme.example" not in masked.text
-            gone = client.delete(f"/tenants/{name}", params={"wait_hours": 24})
+            unsaid = client.delete(f"/tenants/{name}", params={"wait_hours": 24, "confirm": "acme"})
+            assert (unsaid.status_code, unsaid.json()["errors"][0]["allowed"]) == (422, name)
+            assert client.get(f"/tenants/{name}").json()["status"] == "active"
+            gone = client.delete(f"/tenants/{name}", params={"wait_hours": 24, "confirm": name})
             assert gone.status_code == 202
             poll(lambda: "Waits until" in client.get(where_told).json().get("sentence", ""), 20)
             assert client.post(f"/tenants/{name}/offboarding/keep", json={"reason": "they stay"}).status_code == 202
             poll(lambda: client.get(f"/tenants/{name}").json()["status"] == "active", 20)
-            refused = client.post(f"/tenants/{name}/offboarding/end", json={"reason": "no"})
-            assert refused.status_code == 422
-        assert client.delete("/tenants/nobody").status_code == 404
+            for confirm, field in (("", "confirm"), (name, "tenant")):
+                refused = client.post(f"/tenants/{name}/offboarding/end", json={"reason": "no", "confirm": confirm})
+                assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, field)
+        assert client.delete("/tenants/nobody", params={"confirm": "nobody"}).status_code == 404

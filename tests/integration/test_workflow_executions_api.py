@@ -34,5 +34,12 @@ def test_one_is_started_under_any_id_found_where_it_says_and_masked(platform: Pl
         assert seen.status_code == 200 and seen.json()["id"] == ident
         assert "a private word" not in seen.text and workflow_detail.MASK in seen.text
         client.headers["Authorization"] = token["infra_admin"]
-        ended = client.post(address.replace("?", "/terminate?"), json={"reason": "the test is over"})
-        assert ended.status_code == 200
+        for verb, body in (("cancel", {}), ("terminate", {"confirm": f"{ident}."}), ("reset", {"event": 4})):
+            refused = client.post(address.replace("?", f"/{verb}?"), json=body)
+            assert refused.status_code == 422, verb
+            (wrong,) = refused.json()["errors"]
+            assert (wrong["field"], wrong["allowed"]) == ("confirm", ident), verb
+        assert client.get(address).json()["status"] == "Running"
+        for verb, status in (("cancel", 202), ("terminate", 200)):
+            ended = client.post(address.replace("?", f"/{verb}?"), json={"reason": "over", "confirm": ident})
+            assert ended.status_code == status, ended.text

@@ -83,9 +83,33 @@ def test_a_schedule_from_reading_to_removal(client: TestClient, platform: Platfo
     assert client.post(f"{url}/backfill", json={**span, "to": "2030-01-01T00:00:00Z"}).status_code == 422
     assert client.post(f"{url}/backfill", json=span).json()["started"] is True
     last = {"If-Match": client.get(url).headers["etag"]}
-    assert client.delete(url, headers=last).status_code == 422
+    unsaid = client.delete(url, headers=last)
+    assert (unsaid.status_code, unsaid.json()["errors"][0]["field"]) == (422, "confirm")
     assert client.delete(url, headers=last, params={"confirm": schedule}).status_code == 204
     assert client.get(url).status_code == 404
+
+
+@pytest.mark.parametrize("overlap", ["CancelOther", "TerminateOther"])
+def test_a_policy_that_ends_runs_is_confirmed(client: TestClient, schedule: str, overlap: str) -> None:
+    url, whatever = f"{ROOT}/schedules/{schedule}", {"If-Match": "*"}
+    span = {"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T01:00:00Z"}
+
+    def confirmed(verb: str, path: str, body: dict[str, object]) -> None:
+        unsaid = client.request(verb, path, json=body, headers=whatever)
+        assert unsaid.status_code == 422, path
+        (wrong,) = unsaid.json()["errors"]
+        assert (wrong["field"], wrong["allowed"]) == ("confirm", schedule), path
+        said = client.request(verb, path, json={**body, "confirm": schedule}, headers=whatever)
+        assert said.status_code == 200, said.text
+
+    confirmed("POST", f"{url}/trigger", {"overlap": overlap})
+    assert client.post(f"{url}/backfill", json={**span, "overlap": overlap, "preview": True}).status_code == 200
+    confirmed("POST", f"{url}/backfill", {**span, "overlap": overlap})
+    confirmed("PUT", url, {"overlap": overlap})
+    kept = client.put(url, json={"overlap": overlap, "note": "the same policy"}, headers=whatever)
+    assert kept.status_code == 200, "it has that policy already"
+    confirmed("POST", f"{url}/trigger", {})
+    assert client.post(f"{url}/trigger", json={"overlap": "Skip"}).status_code == 200
 
 
 def test_if_match_of_a_schedule_and_a_queue(client: TestClient, schedule: str) -> None:
@@ -125,6 +149,9 @@ def test_a_queue_is_limited_and_set_free(client: TestClient, platform: Platform)
     url = f"{ROOT}/queues/pilothouse"
     tag = {"If-Match": client.get(url).headers["etag"]}
     body = {"requests_per_second": 0, "reason": "hold"}
+    unsaid = client.put(f"{url}/rate-limit", json=body, headers=tag)
+    assert (unsaid.status_code, unsaid.json()["errors"][0]["allowed"]) == (422, "pilothouse")
+    body["confirm"] = "pilothouse"
     assert client.put(f"{url}/rate-limit", json=body).status_code == 428
     done = client.put(f"{url}/rate-limit", json=body, headers=tag)
     assert (done.status_code, done.json()["activity"]["limit"]["rate"]) == (200, 0)
