@@ -23,7 +23,7 @@ from operations.tenant_systems import SYSTEMS, ratelimit
 AT_WORK = ("trial", "active", "past_due", "suspended")
 """Statuses a tenant can be offboarded from."""
 LONGEST_WAIT_HOURS = 1440
-"""Sixty days; less where the timeout of the workflow is shorter (tenant_lifecycle.longest_wait)."""
+"""Sixty days; less where the timeout of the workflow is shorter (tenant_inputs.longest_wait)."""
 
 
 @dataclass

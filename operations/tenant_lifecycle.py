@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,17 +13,17 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.core import Rejected, utcnow
-from adapters.smtp_client.message import valid
 from adapters.temporal_client import control
 from adapters.temporal_client.executions import NoExecution, left
 from models import Tenant, Tier
-from operations import access, change, tenant_leaving, workflow_settings
+from operations import access, change, tenant_inputs, tenant_leaving, workflow_settings
 from operations.access import Actor, Permission
 from operations.change import FieldError, Invalid, NotFound
 from operations.platform import Platform
+from operations.tenant_inputs import NAME_LIMIT
 from operations.tenant_leaving import AT_WORK, LONGEST_WAIT_HOURS
 from operations.tenant_moving import Moving, moving_of, workflow_id
-from operations.tenant_systems import ID, ID_ALLOWED, TenantSpec
+from operations.tenant_systems import TenantSpec
 from operations.workflow_audit import recorded
 from operations.workflow_catalogue import (
     END_WAIT,
@@ -37,10 +36,18 @@ from operations.workflow_catalogue import (
 )
 from operations.workflow_executions import adapter_of
 
-NAME_LIMIT = 200
+__all__ = [
+    "LONGEST_WAIT_HOURS",
+    "NAME_LIMIT",
+    "AlreadyRunning",
+    "Begun",
+    "keep",
+    "longest_wait",
+    "offboard",
+    "provision",
+]
+
 DEFAULT_WAIT_HOURS = 720.0
-REMOVING = timedelta(hours=1)
-"""What of a run's timeout is kept for removing, beside the waiting period."""
 _TENANT_ID = SearchAttributeKey.for_keyword("TenantId")
 
 
@@ -114,8 +121,7 @@ def longest_wait(platform: Platform) -> int:
 
     Raises StoreUnavailable.
     """
-    timeout = workflow_settings.effective(platform, OFFBOARDING).timeout
-    return max(0, min(LONGEST_WAIT_HOURS, (timeout - REMOVING) // timedelta(hours=1)))
+    return tenant_inputs.longest_wait(workflow_settings.effective(platform, OFFBOARDING).timeout)
 
 
 def _wait(platform: Platform, now: Moving, hours: float) -> list[FieldError]:
@@ -123,14 +129,7 @@ def _wait(platform: Platform, now: Moving, hours: float) -> list[FieldError]:
     if now.removing:
         said = "cannot be asked for: removing has begun"
         return [FieldError("wait_hours", said, "0")] if hours else []
-    longest = longest_wait(platform)
-    if math.isfinite(hours) and 0 <= hours <= longest:
-        return []
-    allowed = f"0 to {longest:g}"
-    if math.isfinite(hours) and 0 <= hours <= LONGEST_WAIT_HOURS:
-        said = "is longer than the timeout of tenant-offboarding allows"
-        return [FieldError("wait_hours", said, f"{allowed}, or a longer timeout in the workflow settings")]
-    return [FieldError("wait_hours", "is out of range", allowed)]
+    return tenant_inputs.wait(hours, workflow_settings.effective(platform, OFFBOARDING).timeout)
 
 
 def end_wait(platform: Platform, actor: Actor, tenant: str, reason: str, request_id: str | None = None) -> None:
@@ -164,13 +163,13 @@ def keep(platform: Platform, actor: Actor, tenant: str, reason: str, request_id:
 
 
 def _check(platform: Platform, spec: TenantSpec) -> None:
-    wrong = []
-    if not ID.fullmatch(spec.tenant):
-        wrong.append(FieldError("id", "cannot be an id", ID_ALLOWED))
-    if not spec.name or len(spec.name) > NAME_LIMIT:
-        wrong.append(FieldError("name", "is asked for", f"1 to {NAME_LIMIT} characters"))
-    if not valid(spec.email):
-        wrong.append(FieldError("email", "is not a mail address", "somebody@example.com"))
+    given = ProvisioningInput(spec.tenant, spec.name, spec.tier, spec.email)
+    # As people call them: the tenant's id, and a tier that there is.
+    wrong = [
+        replace(one, field="id") if one.field == "tenant" else one
+        for one in tenant_inputs.provisioning(given)
+        if one.field != "tier"
+    ]
     with platform.database.session() as session:
         codes = list(session.scalars(select(Tier.code).order_by(Tier.rank).limit(100)))
         status = session.scalar(select(Tenant.status).where(Tenant.id == spec.tenant))

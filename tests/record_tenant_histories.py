@@ -68,6 +68,17 @@ async def record(platform: Platform) -> None:
         handle = await offboard(client, "globex")
         await handle.signal(END_WAIT)
         await keep(handle, "tenant-offboarding")
+        await wrong(client)
+
+
+async def wrong(client: Client) -> None:
+    """Runs that end at once, for what they are given."""
+    for kind, given in (
+        (PROVISIONING, ProvisioningInput("initech", "", TIER, "nobody")),
+        (OFFBOARDING, OffboardingInput("initech", 10_000, "contract ended")),
+    ):
+        handle = await client.start_workflow(kind, given, id=f"{kind}/initech", task_queue=QUEUE)
+        await keep(handle, f"{kind}-wrong")
 
 
 def prepare(platform: Platform) -> None:

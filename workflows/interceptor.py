@@ -27,6 +27,7 @@ from temporalio.workflow import ActivityCancellationType, ContinueAsNewError
 
 from operations.platform import Platform
 from operations.workflow_rules import FALLBACK, NO_PLACE
+from workflows import inputs
 from workflows.places import ADMITTED, BEGIN, LEAVE, Asking, Begun, Leaving, Places
 from workflows.store import Store
 
@@ -98,6 +99,7 @@ class _Inbound(WorkflowInboundInterceptor):
 
     async def _within(self, seconds: int, given: ExecuteWorkflowInput) -> Any:
         limit = asyncio.timeout(seconds)
+        inputs.TIMEOUT.set(timedelta(seconds=seconds))
         try:
             async with limit:
                 return await super().execute_workflow(given)

@@ -9,11 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import activity, workflow
-from temporalio.exceptions import ApplicationError
 from temporalio.workflow import ActivityCancellationType
-
-from workflows.planned import Planned
-from workflows.steps import UNTIL_DONE, Came, Steps, Task
 
 with workflow.unsafe.imports_passed_through():
     from operations import backups, maintenance
@@ -29,6 +25,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from operations.workflow_progress import DONE, QUERY, Progress
     from workflows.errors import translated
+    from workflows.inputs import check
+    from workflows.planned import Planned
+    from workflows.steps import UNTIL_DONE, Came, Steps, Task
     from workflows.threads import in_thread
 
 MAX_BATCHES = 50
@@ -123,12 +122,10 @@ class Maintenance:
     @workflow.run
     async def run(self, given: MaintenanceInput | None = None) -> Maintained:
         """Returns what was counted. Fails with "StepFailed" naming the step, or "Invalid" for an unknown job."""
-        job = (given or MaintenanceInput()).job
-        tasks = {CLEAN_UP: self._clean_up, RECONCILE: self._reconcile, BACKUP: self._backup}.get(job)
-        if tasks is None:
-            raise ApplicationError(
-                f"job: {job!r} is none. Allowed: {CLEAN_UP}, {RECONCILE}, {BACKUP}.", type="Invalid", non_retryable=True
-            )
+        given = given or MaintenanceInput()
+        check(MAINTENANCE, given, self._steps.progress)
+        job = given.job
+        tasks = {CLEAN_UP: self._clean_up, RECONCILE: self._reconcile, BACKUP: self._backup}[job]
         self._steps = Steps(tasks(), lambda: self._afterwards(job))
         await self._steps.run()
         self._steps.progress.sentence = "; ".join(step.detail for step in self._steps.progress.steps if step.detail)

@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from operations.platform import Platform
     from operations.workflow_catalogue import CONSOLIDATION, ConsolidationInput, PerTenant
     from operations.workflow_progress import QUERY, Progress
-    from workflows.errors import translated
+    from workflows.inputs import check
     from workflows.planned import Planned
     from workflows.tenant_round import Group, Round, care
 
@@ -38,10 +38,10 @@ class MemoryConsolidation:
         self._round = Round()
 
     @workflow.run
-    async def run(self, given: ConsolidationInput) -> PerTenant:
+    async def run(self, given: ConsolidationInput | None = None) -> PerTenant:
         """What came of it. Fails with "Invalid" that names the fields, or "AllFailed"."""
-        with translated():
-            somabrain_care.check_consolidation(given)
+        given = given or ConsolidationInput()
+        check(CONSOLIDATION, given, self._round.progress)
         return await self._round.run(
             given.tenants, given.concurrency, "somabrain.consolidate",
             lambda items: f"{items:,} replayed." if items else "Nothing to replay.",

@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from operations.workflow_catalogue import SLEEP_CYCLE, PerTenant, SleepInput
     from operations.workflow_progress import QUERY, Progress
     from workflows.errors import translated
+    from workflows.inputs import check
     from workflows.planned import Planned
     from workflows.tenant_round import Group, Round, care
 
@@ -59,10 +60,10 @@ class SleepCycle:
         self._round = Round()
 
     @workflow.run
-    async def run(self, given: SleepInput) -> PerTenant:
+    async def run(self, given: SleepInput | None = None) -> PerTenant:
         """What came of it. Fails with "Invalid" that names the fields, or "AllFailed"."""
-        with translated():
-            somabrain_care.check_sleep(given)
+        given = given or SleepInput()
+        check(SLEEP_CYCLE, given, self._round.progress)
         return await self._round.run(
             given.tenants, given.concurrency, "somabrain.sleep", lambda _: f"{given.target.capitalize()}.",
             [given.target, given.ttl_seconds],

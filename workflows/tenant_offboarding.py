@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from operations.workflow_catalogue import END_WAIT, KEEP_TENANT, OFFBOARDING, Offboarded, OffboardingInput
     from operations.workflow_progress import QUERY, Progress
     from workflows.errors import translated
+    from workflows.inputs import CHECKED, check
     from workflows.steps import UNTIL_DONE, Came, Steps, Task
     from workflows.threads import in_thread
 
@@ -97,9 +98,9 @@ class TenantOffboarding:
     """See the module."""
 
     @workflow.init
-    def __init__(self, given: OffboardingInput) -> None:
-        self._given = given
-        self._result = Offboarded(given.tenant)
+    def __init__(self, given: OffboardingInput | None = None) -> None:
+        self._given = given or OffboardingInput("")
+        self._result = Offboarded(self._given.tenant)
         self._leaving = Leaving()
         self._wanted = ""
         parts = [Task(name, TITLES[name], partial(self._remove, name), needs=(BILLING,)) for name in PARTS]
@@ -115,8 +116,12 @@ class TenantOffboarding:
         )
 
     @workflow.run
-    async def run(self, given: OffboardingInput) -> Offboarded:
-        """Returns what was removed, or that the tenant was kept. Fails with "StepFailed"."""
+    async def run(self, given: OffboardingInput | None = None) -> Offboarded:
+        """Returns what was removed, or that the tenant was kept.
+
+        Fails with "Invalid" that names the fields, or "StepFailed".
+        """
+        check(OFFBOARDING, self._given, self._steps.progress, since=CHECKED)
         await self._steps.run()
         if self._result.kept:
             self._steps.progress.sentence = "Called off: the tenant is what it was before."
@@ -144,7 +149,7 @@ class TenantOffboarding:
     async def _mark(self) -> Came:
         self._steps.progress.sentence = f"Marking {self._given.tenant} as leaving."
         given = self._given
-        if not 0 <= given.wait_hours <= LONGEST_WAIT_HOURS:
+        if not 0 <= given.wait_hours <= LONGEST_WAIT_HOURS:  # of a run that began before inputs.check
             said = f"The waiting period is 0 to {LONGEST_WAIT_HOURS} hours."
             raise ApplicationError(said, type="Invalid", non_retryable=True)
         ends_at = workflow.now() + timedelta(hours=given.wait_hours)

@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from operations.workflow_catalogue import PROVISIONING, Provisioned, ProvisioningInput
     from operations.workflow_progress import QUERY, Progress
     from workflows.errors import translated
+    from workflows.inputs import CHECKED, check
     from workflows.steps import TAKE_BACK, UNTIL_DONE, Came, Steps, Task
     from workflows.threads import in_thread
 
@@ -108,8 +109,8 @@ class TenantProvisioning:
     """See the module."""
 
     @workflow.init
-    def __init__(self, given: ProvisioningInput) -> None:
-        self._given = given
+    def __init__(self, given: ProvisioningInput | None = None) -> None:
+        self._given = given or ProvisioningInput("", "", "", "")
         self._claim = Claim(workflow.info().run_id)
         self._names: dict[str, str] = {}
         self._skipped: list[str] = []
@@ -128,8 +129,13 @@ class TenantProvisioning:
         )
 
     @workflow.run
-    async def run(self, given: ProvisioningInput) -> Provisioned:
-        """Returns the tenant's names. Fails with "StepFailed" that says which step failed and why."""
+    async def run(self, given: ProvisioningInput | None = None) -> Provisioned:
+        """Returns the tenant's names.
+
+        Fails with "Invalid" that names the fields, or "StepFailed" that says which step failed and why.
+        """
+        given = self._given
+        check(PROVISIONING, given, self._steps.progress, since=CHECKED)
         self._steps.progress.sentence = f"Making {given.name} in every system."
         await self._steps.run()
         done = "was there already; nothing was changed" if self._claim.existing else "is ready for use"

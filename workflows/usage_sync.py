@@ -11,10 +11,9 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import activity, workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from adapters.lago_records.events import MOST
     from operations import ratelimit_usage, usage_plan, usage_sync
     from operations import workflow_progress as progress
     from operations.platform import Platform
@@ -23,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from operations.workflow_catalogue import USAGE_SYNC, UsageSynced, UsageSyncInput
     from operations.workflow_progress import QUERY, Progress, Step
     from workflows.errors import translated
+    from workflows.inputs import check
     from workflows.planned import Planned as Schedule
     from workflows.steps import said
     from workflows.threads import in_thread
@@ -94,14 +94,14 @@ class UsageSync:
         self._result = UsageSynced()
 
     @workflow.run
-    async def run(self, given: UsageSyncInput) -> UsageSynced:
+    async def run(self, given: UsageSyncInput | None = None) -> UsageSynced:
         """What was sent, what waits and what nobody can be billed for.
 
         Fails with "Invalid" for a wrong ``batch``, and with the error of the step that failed after all steps that
         could still be done were.
         """
-        if not 1 <= given.batch <= MOST:
-            raise ApplicationError(f"batch: is out of range (1 to {MOST})", type="Invalid", non_retryable=True)
+        given = given or UsageSyncInput()
+        check(USAGE_SYNC, given, self._progress)
         problems = [await self._step(self._collect, self._bring_home())]
         problems.append(await self._step(self._plan, self._make_events()))
         problems.append(await self._step(self._send, self._send_all(given.batch)))

@@ -31,6 +31,7 @@ from temporalio.worker import Worker
 from adapters.temporal import Temporal, TemporalConfig
 from operations import workflow_catalogue
 from operations.platform import Platform
+from workflows.inputs import CONVERTER
 from workflows.interceptor import SettingsInterceptor
 from workflows.places import CALL
 from workflows.planned import Planned
@@ -154,6 +155,7 @@ async def _connect(config: TemporalConfig) -> Client:
         api_key=config.api_key.get_secret_value() if config.api_key else None,
         identity=identity(),
         runtime=_runtime(),
+        data_converter=CONVERTER,
     )
 
 

@@ -22,6 +22,7 @@ OURS = (
     "usage-sync", "usage-sync-refused", "sleep-cycle", "sleep-cycle-pages", "sleep-cycle-wrong", "memory-consolidation",
     "tenant-provisioning", "tenant-provisioning-twice", "tenant-provisioning-taken-back",
     "tenant-offboarding", "tenant-offboarding-kept", "tenant-offboarding-canceled",
+    "tenant-provisioning-wrong", "tenant-offboarding-wrong",
     "maintenance-clean-up", "maintenance-reconcile", "maintenance-backup", "maintenance-backup-failed",
     "maintenance-backup-canceled",
     "maintenance-plain", "maintenance-unknown",
