@@ -110,14 +110,14 @@ class _CappedStream(httpx.SyncByteStream):
 
 
 @cache
-def _context(verify: bool) -> ssl.SSLContext:
+def tls_context(verify: bool) -> ssl.SSLContext:
     """One TLS context for all clients: reading the certificates anew takes 20 ms of CPU each time."""
     return httpx.create_ssl_context(verify=verify, trust_env=True)
 
 
 class _Transport(httpx.HTTPTransport):
     def __init__(self, *, verify: bool | ssl.SSLContext = True, max_body_bytes: int = MAX_BODY_BYTES) -> None:
-        context = verify if isinstance(verify, ssl.SSLContext) else _context(verify)
+        context = verify if isinstance(verify, ssl.SSLContext) else tls_context(verify)
         super().__init__(verify=context, trust_env=False)
         self._pool.close()
         self._max_body_bytes = max_body_bytes

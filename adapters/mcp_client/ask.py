@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import httpcore2  # noqa: F401  httpx2 loads it with the first request, and everything on the loop would wait for it
 import httpx2
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.core.errors import AdapterError, Denied, Rejected, TimedOut, Unexpected, Unreachable
-from adapters.core.http import MAX_BODY_BYTES
+from adapters.core.http import MAX_BODY_BYTES, tls_context
 from adapters.core.redact import redact
 
 TOOLS_SHOWN = 500
@@ -99,7 +100,8 @@ class _Capped(httpx2.AsyncHTTPTransport):
     """A transport that cuts off answers over the size cap and remembers why a request failed."""
 
     def __init__(self) -> None:
-        super().__init__(trust_env=False)
+        # Made once for all: reading the certificates takes longer than asking, and holds up every server on the loop.
+        super().__init__(verify=tls_context(True), trust_env=False)
         self.cause: Exception | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -37,6 +39,24 @@ def test_well_servers_are_active_with_their_tools(services: Services) -> None:
     assert {"list_events", "read_file"} <= tools
     assert len([m for m in sample.metrics if m.name.startswith("latency_")]) == 2
     assert {s.group for s in made.settings()} == {"calendar", "files"}
+
+
+def test_certificates_are_read_once_and_not_for_every_server(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes as long as asking, and all servers are asked on one loop: fifty would hold each other up for seconds."""
+    reads: list[int] = []
+    real = ssl.SSLContext.load_verify_locations
+
+    def counted(self: ssl.SSLContext, *args: Any, **more: Any) -> None:
+        reads.append(1)
+        real(self, *args, **more)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", counted)
+    made = adapter(services)
+    for _ in range(2):
+        assert {server.error for server in made.servers()} == {None}
+    assert len(reads) <= 1
 
 
 @pytest.mark.parametrize("fault", ["refuse", "hang", "drip", "500", "401", "garbage", "huge", "reset"])
