@@ -15,7 +15,7 @@ from sandbox.engines import Postgres
 from sandbox.inprocess import Services
 from tests.support import poll
 from tests.support_operations import KEY
-from tests.support_server import Server, refused
+from tests.support_server import Server, get, refused
 
 pytestmark = pytest.mark.engines
 GOOD = f"""
@@ -108,7 +108,7 @@ def test_the_console_starts_without_postgresql_says_so_and_migrates_it_when_it_c
         assert httpx.get(f"{server.url}/sign-in").status_code == 200
         assert "the console starts without its PostgreSQL: PostgreSQL cannot be reached." in server.text
         standins.fault("postgresql", None)
-        poll(lambda: httpx.get(f"{server.url}/api/v2/health/ready").status_code == 200, 20, what="readiness")
+        poll(lambda: get(f"{server.url}/api/v2/health/ready").status_code == 200, 20, what="readiness")
         # Every loop has found its tables; the past is written from the first round on.
         with psycopg.connect(empty_database_url, autocommit=True) as connection:
             poll(lambda: connection.execute("SELECT count(*) FROM health_samples").fetchone() != (0,), 30)

@@ -26,7 +26,7 @@ from pages.widgets.page import all_pages
 from pages.widgets.shell import HOME
 from sandbox.inprocess import Services
 from tests.support import poll
-from tests.support_server import Process, Server
+from tests.support_server import Process, Server, get
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
 
@@ -177,7 +177,7 @@ def test_no_secret_leaves_the_process(
     wire.pages(("Status", "Monitor"))
     wire.reads()
     standins.fault("postgresql", "reset")
-    poll(lambda: httpx.get(f"{server.url}/api/v2/health/ready", timeout=10).status_code == 503, 10)
+    poll(lambda: get(f"{server.url}/api/v2/health/ready", timeout=10).status_code == 503, 10)
     wire.pages(("Status",))
     for path in ("/sign-in", "/auth/login", "/auth/callback?state=x&code=y", "/nothing", "/metrics"):
         wire.ask(path)

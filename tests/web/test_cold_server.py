@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -15,7 +14,7 @@ from adapters.core import services
 from operations.settings import Settings
 from pages.widgets.page import all_pages
 from pages.widgets.shell import HOME
-from tests.support_server import Server
+from tests.support_server import Server, get
 
 pytestmark = pytest.mark.engines
 
@@ -45,7 +44,7 @@ def test_every_path_over_the_websocket_and_over_http(server: Server) -> None:
             ):
                 pass
             assert refused.value.response.status_code == 403
-            answer = httpx.get(server.url + path, headers=headers, follow_redirects=False)
+            answer = get(server.url + path, headers=headers, follow_redirects=False)
             assert answer.status_code == 303
             assert answer.headers["location"].startswith("/sign-in")
             assert _told(answer.text) == set()
@@ -62,32 +61,32 @@ def test_a_running_server(server: Server, platform_settings: Settings) -> None:
 
 def _srs_routes_lead_to_the_flat_addresses_with_their_query(server: Server) -> None:
     for slug, page in all_pages().items():
-        answer = httpx.get(f"{server.url}{page.path}?a=1&b=%2F", follow_redirects=False)
+        answer = get(f"{server.url}{page.path}?a=1&b=%2F", follow_redirects=False)
         assert answer.status_code == 307, page.path
         assert answer.headers["location"] == f"{'/' if slug == HOME else '/' + page.url}?a=1&b=%2F"
 
 
 def _sign_in_page_needs_nothing_from_outside_and_has_the_headers(server: Server) -> None:
-    answer = httpx.get(f"{server.url}/sign-in?next=%2Fredis")
+    answer = get(f"{server.url}/sign-in?next=%2Fredis")
     assert answer.status_code == 200
     assert "http" not in answer.text.replace("http-equiv", "")
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
     assert _told(answer.text) <= {all_pages()["redis"].title}
     for asset in ("/app/static/icon.svg", "/app/static/inter-latin-wght-normal.woff2", "/app/static/shell.js"):
-        assert httpx.get(server.url + asset).status_code == 200
+        assert get(server.url + asset).status_code == 200
 
 
 def _what_streamlit_offers_by_itself_is_closed(server: Server) -> None:
     for path in ("/_stcore/metrics", "/_stcore/agent/openapi.json", "/_stcore/script-health-check", "/oauth2callback"):
-        assert httpx.get(server.url + path).status_code == 404, path
-    assert httpx.get(f"{server.url}/media/{'0' * 56}.csv").status_code == 401
+        assert get(server.url + path).status_code == 404, path
+    assert get(f"{server.url}/media/{'0' * 56}.csv").status_code == 401
 
 
 def _a_sign_in_that_was_not_begun_here_is_refused(server: Server) -> None:
-    answer = httpx.get(f"{server.url}/auth/callback?state=forged&code=forged")
+    answer = get(f"{server.url}/auth/callback?state=forged&code=forged")
     assert answer.status_code == 400
     assert "pilothouse_session" not in answer.headers.get("set-cookie", "")
-    assert httpx.get(f"{server.url}/sign-out", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert get(f"{server.url}/sign-out", headers={"sec-fetch-site": "cross-site"}).status_code == 403
 
 
 def _secrets_stay_inside(server: Server, platform_settings: Settings) -> None:
@@ -101,9 +100,7 @@ def _secrets_stay_inside(server: Server, platform_settings: Settings) -> None:
             if any(w in name for w in ("key", "secret", "password")) and value
         }
     assert len(secrets) > 4, config_path()
-    seen = [
-        httpx.get(server.url + path).text for path in ("/", "/sign-in", "/api/v2/openapi.json", "/auth/callback?code=x")
-    ]
-    seen.append(json.dumps(dict(httpx.get(f"{server.url}/auth/login", follow_redirects=False).headers)))
+    seen = [get(server.url + path).text for path in ("/", "/sign-in", "/api/v2/openapi.json", "/auth/callback?code=x")]
+    seen.append(json.dumps(dict(get(f"{server.url}/auth/login", follow_redirects=False).headers)))
     seen.append(server.log.read_text())
     assert [secret for secret in secrets if any(secret in text for text in seen)] == []
