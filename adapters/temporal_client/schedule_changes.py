@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Any
 
 from temporalio.api.enums.v1 import ScheduleOverlapPolicy
 from temporalio.api.schedule.v1 import Schedule, SchedulePatch
@@ -36,13 +37,7 @@ class ScheduleThere(Rejected):
 
 async def create(client: Client, namespace: str, schedule_id: str, schedule: Schedule, identity: str) -> bytes:
     """Make a schedule; its conflict token. Raises ScheduleThere, RPCError."""
-    request = CreateScheduleRequest(
-        namespace=namespace,
-        schedule_id=schedule_id,
-        schedule=schedule,
-        identity=identity or IDENTITY,
-        request_id=str(uuid.uuid4()),
-    )
+    request = CreateScheduleRequest(schedule=schedule, **_named(namespace, schedule_id, identity))
     try:
         return (await client.workflow_service.create_schedule(request, timeout=left())).conflict_token
     except RPCError as error:
@@ -58,14 +53,8 @@ async def update(
 
     None where the server dropped the update because somebody else was first. Raises RPCError, TimedOut.
     """
-    request = UpdateScheduleRequest(
-        namespace=namespace,
-        schedule_id=schedule_id,
-        schedule=schedule,
-        conflict_token=token,
-        identity=identity or IDENTITY,
-        request_id=str(uuid.uuid4()),
-    )
+    named = _named(namespace, schedule_id, identity)
+    request = UpdateScheduleRequest(schedule=schedule, conflict_token=token, **named)
     await client.workflow_service.update_schedule(request, timeout=left())
     while True:
         answer = await raw(client, namespace, schedule_id)
@@ -78,13 +67,7 @@ async def update(
 
 async def patch(client: Client, namespace: str, schedule_id: str, change: SchedulePatch, identity: str) -> None:
     """Trigger or backfill. Raises RPCError."""
-    request = PatchScheduleRequest(
-        namespace=namespace,
-        schedule_id=schedule_id,
-        patch=change,
-        identity=identity or IDENTITY,
-        request_id=str(uuid.uuid4()),
-    )
+    request = PatchScheduleRequest(patch=change, **_named(namespace, schedule_id, identity))
     await client.workflow_service.patch_schedule(request, timeout=left())
 
 
@@ -97,6 +80,12 @@ async def delete(client: Client, namespace: str, schedule_id: str, identity: str
 def overlap_number(name: str) -> ScheduleOverlapPolicy.ValueType:
     """The server's number of an overlap policy of :data:`OVERLAPS`."""
     return ScheduleOverlapPolicy.ValueType(OVERLAPS.index(name) + 1)
+
+
+def _named(namespace: str, schedule_id: str, identity: str) -> dict[str, Any]:
+    """What every change names: the schedule, who asks, and a number by which the server knows one sent twice."""
+    who = identity or IDENTITY
+    return {"namespace": namespace, "schedule_id": schedule_id, "identity": who, "request_id": str(uuid.uuid4())}
 
 
 def _same(now: Schedule, sent: Schedule) -> bool:

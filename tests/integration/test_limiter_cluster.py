@@ -81,6 +81,24 @@ def owner(cluster: RedisCluster, who: str) -> int:
 
 
 @contextmanager
+def moving(nodes: list[Valkey], slot: int, old: int) -> Iterator[Callable[[], None]]:
+    """A slot on its way from the node at port ``old``, its keys moved; call what is given and it has arrived."""
+    new = next(engine.port for engine in nodes if engine.port != old)
+    with redis.Redis(port=old) as source, redis.Redis(port=new) as goal:
+        there, here = source.execute_command("CLUSTER", "MYID"), goal.execute_command("CLUSTER", "MYID")
+        goal.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", there)
+        source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", here)
+        keys_there = source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000)
+        source.execute_command("MIGRATE", "127.0.0.1", new, "", 0, 2000, "KEYS", *keys_there)
+
+        def arrived() -> None:
+            for client in (goal, source):
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", here)
+
+        yield arrived
+
+
+@contextmanager
 def traffic(limiter: Limiter, tenants: list[str]) -> Iterator[None]:
     """Somebody else asks for these tenants as fast as can be."""
     stop = threading.Event()
@@ -115,13 +133,7 @@ def test_a_slot_on_its_way_is_asked_for_where_it_goes(nodes: list[Valkey], clust
             limiter.check(KEY, hard)  # the second is blocked, and that is logged
         assert [limiter.check(KEY, "t5").used for _ in range(6)] == [1, 2, 3, 4, 5, 6]
         slot, old = key_slot(keys.blocked(shard).encode()), owner(cluster, "t5")
-        new = next(engine.port for engine in nodes if engine.port != old)
-        with redis.Redis(port=old) as source, redis.Redis(port=new) as goal:
-            there, here = source.execute_command("CLUSTER", "MYID"), goal.execute_command("CLUSTER", "MYID")
-            goal.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", there)
-            source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", here)
-            moving = source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000)
-            source.execute_command("MIGRATE", "127.0.0.1", new, "", 0, 2000, "KEYS", *moving)
+        with moving(nodes, slot, old) as arrived:
             on_its_way = limiter.check(KEY, "t5")
             assert (on_its_way.used, on_its_way.degraded) == (7, False)
 
@@ -137,8 +149,7 @@ def test_a_slot_on_its_way_is_asked_for_where_it_goes(nodes: list[Valkey], clust
                     found = await asynchronous.check(KEY, "t5")
                     assert (found.used, found.degraded) == (8, False)
                     assert (await asynchronous.check(KEY, unseen)).degraded
-                    for client in (goal, source):
-                        client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", here)
+                    arrived()
                     found = await asynchronous.check(KEY, "t5")
                     assert (found.used, found.degraded) == (9, False)
                 await client_of.aclose()
@@ -180,15 +191,8 @@ def test_decisions_over_all_slots_and_a_node_lost(nodes: list[Valkey], cluster: 
         # A slot moved to another node is followed.
         name = keys.counter(keys.shard(KEY, "t5"), KEY, "t5", 86400)
         slot, old = key_slot(name.encode()), owner(cluster, "t5")
-        new = next(engine.port for engine in nodes if engine.port != old)
-        with redis.Redis(port=old) as source, redis.Redis(port=new) as goal:
-            there, here = source.execute_command("CLUSTER", "MYID"), goal.execute_command("CLUSTER", "MYID")
-            goal.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", there)
-            source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", here)
-            moving = source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000)
-            source.execute_command("MIGRATE", "127.0.0.1", new, "", 0, 2000, "KEYS", *moving)
-            for client in (goal, source):
-                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", here)
+        with moving(nodes, slot, old) as arrived:
+            arrived()
         moved = limiter.check(KEY, "t5")
         assert (moved.used, moved.degraded) == (7, False)
 
