@@ -49,6 +49,11 @@ def _actor_of(request: Request) -> Actor:
     return found
 
 
+def request_id(request: Request) -> str | None:
+    """The caller's own number for the request, for the record of changes: the first 100 letters of it."""
+    return request.headers.get("x-request-id", "")[:100] or None
+
+
 def resolve_token(platform: Platform, token: str) -> Actor | None:
     """The actor of a bearer token of either kind, None when it is not valid."""
     if token.startswith(apitokens.PREFIX):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes
-from api.auth import TheActor, ThePlatform
+from api.auth import TheActor, ThePlatform, request_id
 from operations import backups, workflow_schedule_runs
 from operations.workflow_catalogue import BACKUP_SCHEDULE
 
@@ -35,6 +35,6 @@ def listing(
 def start(wanted: Wanted, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
     """Starts the workflow; the backup appears in the list, and counts once it is `proved`."""
     done = workflow_schedule_runs.trigger(
-        platform, actor, BACKUP_SCHEDULE, reason=wanted.reason, request_id=request.headers.get("x-request-id")
+        platform, actor, BACKUP_SCHEDULE, reason=wanted.reason, request_id=request_id(request)
     )
     return {"workflow_id": done.workflow_id, "run_id": done.run_id, "skipped": done.skipped}

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from adapters.core import services as known_services
 from api import shapes, versions
-from api.auth import TheActor, ThePlatform
+from api.auth import TheActor, ThePlatform, request_id
 from operations import health, report
 from operations import services as configuration
 from operations.access import Permission, require
@@ -141,7 +141,7 @@ def configure(
         seen,
         change.values,
         change.reason,
-        request_id=request.headers.get("x-request-id", "")[:100] or None,
+        request_id=request_id(request),
     )
     versions.tag(response, done.version)
     return outcome(done)

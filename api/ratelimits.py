@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes, versions
-from api.auth import TheActor, ThePlatform, actor_of, platform_of
+from api.auth import TheActor, ThePlatform, actor_of, platform_of, request_id
 from api.problems import Problem
 from limiter import Scope
 from limiter.model import MAX_LIMIT, MAX_WINDOW_SECONDS
@@ -90,7 +90,7 @@ def _save(actor: Actor, request: Request, response: Response, edit: Edit, values
     platform = platform_of(request)
     verb = "delete" if edit.values is None else "create" if edit.seen == 0 else "update"
     saved = ratelimits.save(
-        platform, actor, [edit], reason=_reason(values, request), request_id=request.headers.get("x-request-id"),
+        platform, actor, [edit], reason=_reason(values, request), request_id=request_id(request),
         action=f"ratelimit.{verb}",
     )  # fmt: skip
     after = saved.done[0].after
@@ -153,9 +153,7 @@ def reconcile(
     if dry_run:
         found = ratelimit_wire.reconcile(platform, actor, repair=False)
     else:
-        found = ratelimit_repair.repair(
-            platform, actor, reason=_reason(None, request), request_id=request.headers.get("x-request-id")
-        )
+        found = ratelimit_repair.repair(platform, actor, reason=_reason(None, request), request_id=request_id(request))
     body: dict[str, Any] = shapes.wire(found)
     return body
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.temporal_client.executions import NoExecution
 from api import shapes
-from api.auth import TheActor, ThePlatform
+from api.auth import TheActor, ThePlatform, request_id
 from api.confirmation import Confirm, named
 from api.problems import Problem
 from operations import subscriptions, tenant_lifecycle, tenant_moving, tenants
@@ -84,9 +84,7 @@ def change_tier(
     tenant: str, values: NewTier, platform: ThePlatform, actor: TheActor, request: Request
 ) -> dict[str, Any]:
     """Its rate limits follow at once, in every process."""
-    outcome = tenants.change_tier(
-        platform, actor, tenant, values.tier, values.seen, values.reason, request.headers.get("x-request-id")
-    )
+    outcome = tenants.change_tier(platform, actor, tenant, values.tier, values.seen, values.reason, request_id(request))
     moved: dict[str, Any] = shapes.wire(tenants.get(platform, actor, tenant))
     return {**moved, "delivered": outcome.delivered, "waiting_for": outcome.waiting_for}
 
@@ -106,7 +104,7 @@ def make(
     """Answers when the work has begun; `Location` tells how far it is. Where a step fails nothing is left behind."""
     spec = TenantSpec(values.id, values.name, values.tier, values.email)
     with _running():
-        begun = tenant_lifecycle.provision(platform, actor, spec, values.reason, _request_id(request))
+        begun = tenant_lifecycle.provision(platform, actor, spec, values.reason, request_id(request))
     return _begun(response, spec.tenant.strip(), begun)
 
 
@@ -135,7 +133,7 @@ def offboard(
     require(actor, Permission.TENANTS_MANAGE)
     named(confirm, tenant, "It is removed from every system after the waiting period")
     with _running():
-        begun = tenant_lifecycle.offboard(platform, actor, tenant, wait_hours, reason, _request_id(request))
+        begun = tenant_lifecycle.offboard(platform, actor, tenant, wait_hours, reason, request_id(request))
     return _begun(response, tenant, begun)
 
 
@@ -156,14 +154,14 @@ def end_wait(tenant: str, values: Removing, platform: ThePlatform, actor: TheAct
     """Removing begins now; there is no way back. `confirm` is the tenant's id once more."""
     require(actor, Permission.TENANTS_MANAGE)
     named(values.confirm, tenant, "It is removed from every system now")
-    tenant_lifecycle.end_wait(platform, actor, tenant, values.reason, _request_id(request))
+    tenant_lifecycle.end_wait(platform, actor, tenant, values.reason, request_id(request))
     return {"tenant": tenant, "progress": _progress_of(tenant)}
 
 
 @router.post("/tenants/{tenant}/offboarding/keep", status_code=202, summary="Call an offboarding off")
 def keep(tenant: str, values: Why, platform: ThePlatform, actor: TheActor, request: Request) -> dict[str, Any]:
     """While it waits: the tenant is what it was before."""
-    tenant_lifecycle.keep(platform, actor, tenant, values.reason, _request_id(request))
+    tenant_lifecycle.keep(platform, actor, tenant, values.reason, request_id(request))
     return {"tenant": tenant, "progress": _progress_of(tenant)}
 
 
@@ -182,10 +180,6 @@ def _begun(response: Response, tenant: str, begun: Begun) -> dict[str, Any]:
 
 def _progress_of(tenant: str) -> str:
     return f"/api/v2/tenants/{quote(tenant, safe='')}/progress"
-
-
-def _request_id(request: Request) -> str | None:
-    return request.headers.get("x-request-id")
 
 
 @router.get("/subscriptions", summary="Tiers with quotas and prices")

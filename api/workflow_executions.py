@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes
-from api.auth import TheActor, ThePlatform
+from api.auth import TheActor, ThePlatform, request_id
 from api.confirmation import Confirm, named
 from api.problems import Problem
 from operations import workflow_control, workflow_detail, workflow_executions, workflow_start
@@ -114,7 +114,7 @@ def start(
     with _taken():
         begun = workflow_start.start(
             platform, actor, wanted.type, given=given, workflow_id=wanted.id, task_queue=wanted.task_queue,
-            reason=wanted.reason, request_id=_request_id(request),
+            reason=wanted.reason, request_id=request_id(request),
         )  # fmt: skip
     response.headers["Location"] = f"/api/v2{router.prefix}/{quote(begun.id, safe='/')}?run_id={begun.run_id}"
     return {"id": begun.id, "run_id": begun.run_id}
@@ -126,7 +126,7 @@ def signal(
 ) -> dict[str, str]:
     """404 when it is not there or has ended."""
     workflow_control.signal(
-        platform, actor, execution, run_id, sent.name, json.dumps(sent.input), sent.reason, _request_id(request)
+        platform, actor, execution, run_id, sent.name, json.dumps(sent.input), sent.reason, request_id(request)
     )
     return {"id": execution, "status": "sent"}
 
@@ -138,7 +138,7 @@ def cancel(
     """Its code may clean up first, or carry on. `confirm` is its id once more."""
     require(actor, Permission.WORKFLOWS_OPERATE)
     named(why.confirm, execution, "It is asked to end")
-    workflow_control.cancel(platform, actor, execution, run_id, why.reason, _request_id(request))
+    workflow_control.cancel(platform, actor, execution, run_id, why.reason, request_id(request))
     return {"id": execution, "status": "asked"}
 
 
@@ -149,7 +149,7 @@ def terminate(
     """Nothing is cleaned up. `confirm` is its id once more."""
     require(actor, Permission.WORKFLOWS_OPERATE)
     named(why.confirm, execution, "It ends at once")
-    workflow_control.terminate(platform, actor, execution, run_id, why.reason, _request_id(request))
+    workflow_control.terminate(platform, actor, execution, run_id, why.reason, request_id(request))
     return {"id": execution, "status": "terminated"}
 
 
@@ -160,7 +160,7 @@ def reset(
     """A new run, whose `run_id` is answered; one that still runs ends. `confirm` is the execution's id once more."""
     require(actor, Permission.WORKFLOWS_OPERATE)
     named(to.confirm, execution, "A new run goes on from there, and one that still runs ends")
-    made = workflow_control.reset(platform, actor, execution, run_id, to.event, to.reason, _request_id(request))
+    made = workflow_control.reset(platform, actor, execution, run_id, to.event, to.reason, request_id(request))
     return {"id": execution, "run_id": made}
 
 
@@ -170,7 +170,7 @@ def again(
 ) -> dict[str, str]:
     """The same input under the same id, as a new run. 409 when it runs, or has completed since."""
     with _taken():
-        made = workflow_control.again(platform, actor, execution, run_id, why.reason, _request_id(request))
+        made = workflow_control.again(platform, actor, execution, run_id, why.reason, request_id(request))
     return {"id": execution, "run_id": made}
 
 
@@ -188,10 +188,6 @@ def _row(found: Execution) -> dict[str, Any]:
 def _wire(of: Detail) -> dict[str, Any]:
     body: dict[str, Any] = shapes.wire(of)
     return {**body.pop("execution"), **body}
-
-
-def _request_id(request: Request) -> str | None:
-    return request.headers.get("x-request-id", "")[:100] or None
 
 
 @contextmanager

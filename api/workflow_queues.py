@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes, versions
-from api.auth import TheActor, ThePlatform
+from api.auth import TheActor, ThePlatform, request_id
 from api.confirmation import Confirm, named
 from operations import workflow_queues
 from operations.access import Permission, require
@@ -107,6 +107,6 @@ def _set(
     seen = versions.required(request, lambda: workflow_queues.one(platform, actor, name).activity.limit.version)
     workflow_queues.set_limit(
         platform, actor, name, rate, seen=seen, reason=reason, kind=kind,
-        request_id=request.headers.get("x-request-id", "")[:100] or None,
+        request_id=request_id(request),
     )  # fmt: skip
     return queue(name, platform, actor, response)

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from adapters.temporal_client.schedule_spec import Interval
 from adapters.temporal_client.schedules import Schedule
 from api import shapes, versions
-from api.auth import TheActor, ThePlatform
+from api.auth import TheActor, ThePlatform, request_id
 from api.confirmation import Confirm, named
 from api.problems import Problem
 from operations import workflow_schedule_edit, workflow_schedule_runs, workflow_schedules
@@ -268,8 +268,3 @@ def _every(seconds: float | None, offset: float | None) -> tuple[Interval, ...] 
     if offset is not None:
         raise Invalid([FieldError("offset_seconds", "shifts nothing by itself", "only together with every_seconds")])
     return None
-
-
-def request_id(request: Request) -> str | None:
-    """The caller's own number for the request, for the record."""
-    return request.headers.get("x-request-id", "")[:100] or None

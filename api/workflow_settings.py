@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import shapes, versions
-from api.auth import TheActor, ThePlatform, platform_of
+from api.auth import TheActor, ThePlatform, platform_of, request_id
 from operations import access, workflow_held, workflow_settings, workflow_settings_history, workflow_slots
 from operations.access import Actor, Permission
 from operations.change import NotFound
@@ -54,7 +54,7 @@ def _save(actor: Actor, request: Request, response: Response, edit: Edit, reason
     platform = platform_of(request)
     saved = workflow_settings.save(
         platform, actor, [edit], reason=reason or request.headers.get("x-reason", "") or "Changed over the API",
-        request_id=request.headers.get("x-request-id"),
+        request_id=request_id(request),
     )  # fmt: skip
     return _saved(actor, request, response, saved)
 
@@ -147,7 +147,5 @@ def revert(
     seen = versions.optional(
         request, lambda: workflow_settings_history.reverting(platform, actor, int(change)).version
     )  # fmt: skip
-    saved = workflow_settings_history.revert(
-        platform, actor, int(change), seen=seen, request_id=request.headers.get("x-request-id")
-    )
+    saved = workflow_settings_history.revert(platform, actor, int(change), seen=seen, request_id=request_id(request))
     return _saved(actor, request, response, saved)

@@ -183,6 +183,14 @@ def test_if_match_as_the_standard_says(client: TestClient) -> None:
     assert client.delete(path, headers=exists).status_code == 200
 
 
+def test_of_a_request_id_only_so_much_is_kept_for_ever(client: TestClient, platform: Platform) -> None:
+    long = {"x-request-id": "r" * 5000, "x-reason": "a long number"}
+    assert client.put(f"{ROOT}/api_calls/tenants/acme", json={"limit": 1}, headers=long).status_code == 201
+    assert client.post(f"{ROOT}/reconcile", headers=long).status_code == 200
+    kept = {entry.reason: entry.request_id for entry in audit.entries(platform, SYSTEM, limit=2)}
+    assert kept["a long number"] == "r" * 100
+
+
 def test_lists_are_filtered_and_paged(client: TestClient, platform: Platform) -> None:
     with platform.database.session() as session:
         session.execute(text("INSERT INTO tenants (id, name, tier_code) SELECT 'n' || n, 'Number ' || n, 'free'"
