@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from redis import Redis
+from redis.connection import SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
@@ -42,8 +43,8 @@ class Feed(Protocol):
 @contextmanager
 def subscribed(redis: Any, *channels: str) -> Iterator[Feed]:
     """A subscription, ended with the block. Raises RedisError, OSError."""
-    if isinstance(redis, Redis) and hasattr(select, "poll"):
-        pool = redis.connection_pool
+    pool = redis.connection_pool if isinstance(redis, Redis) and hasattr(select, "poll") else None
+    if pool is not None and not issubclass(pool.connection_class, SSLConnection):
         connection: Any = pool.connection_class(**pool.connection_kwargs)
         try:
             connection.connect()
@@ -82,7 +83,7 @@ class _Direct:
     def read(self, seconds: float) -> Sequence[Message]:
         deadline = time.monotonic() + seconds
         while self._poll(max(deadline - time.monotonic(), 0.0) * 1000):
-            more = self._sock.recv(65536)
+            more = self._sock.recv(16384)
             if not more:
                 raise RedisConnectionError("Redis closed the connection")
             data, at, found = self._rest + more, 0, []

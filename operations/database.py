@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -288,21 +288,26 @@ class Database:
         return engine
 
 
-_TURNS = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-_TURNS_IN_TIME = text(
-    "SELECT set_config('lock_timeout', :wait, true), pg_advisory_xact_lock(hashtextextended(:name, 0))"
+def take_turns(session: Session, name: str) -> None:
+    """Wait until no other transaction holds ``name``, and hold it until this one ends, in whichever process."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
+
+
+TURNS_IN_TIME = (
+    "SELECT set_config('lock_timeout', %(wait)s, true), pg_advisory_xact_lock(hashtextextended(%(name)s, 0))"
 )
+"""As ``take_turns``; waiting for this and any other lock of the transaction ends after ``wait``."""
 
 
-def take_turns(session: Session, name: str, *, seconds: float | None = None) -> None:
-    """Wait until no other transaction holds ``name``, and hold it until this one ends, in whichever process.
+def together(session: Session, *asked: tuple[str, Mapping[str, Any]]) -> list[list[Any]]:
+    """The rows of several statements, in psycopg's spelling, in one round trip.
 
-    With ``seconds``, waiting for this and any other lock of the transaction ends after them.
+    They run one after the other, each seeing what is committed when it begins, as if asked apart.
     """
-    if seconds is None:
-        session.execute(_TURNS, {"name": name})
-    else:
-        session.execute(_TURNS_IN_TIME, {"name": name, "wait": f"{int(seconds * 1000)}ms"})
+    connection: Any = session.connection().connection.driver_connection
+    with connection.pipeline():
+        cursors = [connection.execute(statement, values) for statement, values in asked]
+        return [cursor.fetchall() for cursor in cursors]
 
 
 @contextmanager
@@ -316,11 +321,12 @@ def translated() -> Iterator[None]:
             detail=str(error),
             advice="Raise the pool size on the PostgreSQL page, or look for slow statements.",
         ) from error
-    except exc.ProgrammingError as error:
-        if not isinstance(error.orig, psycopg.errors.UndefinedTable):
+    except (exc.ProgrammingError, psycopg.ProgrammingError) as error:
+        said = error.orig if isinstance(error, exc.ProgrammingError) else error
+        if not isinstance(said, psycopg.errors.UndefinedTable):
             raise
         # Between the start and the end of the migration, which waits for PostgreSQL to come.
-        raise StoreUnavailable("Pilothouse's tables are not there yet.", detail=str(error.orig)) from error
+        raise StoreUnavailable("Pilothouse's tables are not there yet.", detail=str(said)) from error
     except (exc.OperationalError, exc.InterfaceError) as error:
         raise _unavailable(error.orig or error) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from adapters.core import AdapterError, deadline, utcnow
 from adapters.core.redact import redact
-from operations.database import StoreUnavailable, take_turns
+from operations.database import TURNS_IN_TIME, StoreUnavailable, take_turns, together
 from operations.loop import Loop
 from operations.platform import Platform
 
@@ -33,9 +33,9 @@ FAILURES_PER_PASS = 3
 """Of one topic, in a row."""
 LONGEST_BACKOFF_S = 60
 RELAY_LOCK = 0x50_49_4C_4F_54_02
-_WAITING = text(
+_WAITING = (
     "SELECT id, topic, key, payload, created_at, attempts FROM outbox"
-    " WHERE delivered_at IS NULL AND topic = :topic AND key = :key ORDER BY id LIMIT :limit"
+    " WHERE delivered_at IS NULL AND topic = %(topic)s AND key = %(key)s ORDER BY id LIMIT %(limit)s"
 )
 _DELIVERED = text(
     "UPDATE outbox SET delivered_at = clock_timestamp(), attempts = attempts + 1, last_error = NULL"
@@ -90,12 +90,13 @@ def deliver_soon(platform: Platform, topic: str, key: str) -> bool:
         return False
 
 
-def hold(session: Session, topic: str, key: str, *, seconds: float | None = None) -> None:
-    """Let nobody else deliver this key until the transaction ends: what is read now is the newest that may be there.
+def hold(session: Session, topic: str, key: str) -> None:
+    """Let nobody else deliver this key until the transaction ends: what is read now is the newest that may be there."""
+    take_turns(session, _turns(topic, key))
 
-    With ``seconds``, waiting for this and any other lock of the transaction ends after them.
-    """
-    take_turns(session, f"outbox:{topic}:{key}", seconds=seconds)
+
+def _turns(topic: str, key: str) -> str:
+    return f"outbox:{topic}:{key}"
 
 
 def deliver(platform: Platform, topic: str, key: str, *, seconds: float = HANDLER_SECONDS) -> bool:
@@ -105,15 +106,19 @@ def deliver(platform: Platform, topic: str, key: str, *, seconds: float = HANDLE
     """
     while True:
         with platform.database.session(seconds=seconds + 5) as session:
-            hold(session, topic, key, seconds=seconds)
-            # A statement of its own: it sees what was delivered while this one waited.
-            rows = session.execute(_WAITING, {"topic": topic, "key": key, "limit": ROWS_PER_KEY}).all()
+            # Statements of their own: the second sees what was delivered while the first one waited.
+            _, rows = together(
+                session,
+                (TURNS_IN_TIME, {"name": _turns(topic, key), "wait": f"{int(seconds * 1000)}ms"}),
+                (_WAITING, {"topic": topic, "key": key, "limit": ROWS_PER_KEY}),
+            )
             if not rows:
                 return True
-            problem = _hand_over(platform, topic, [Message(*row) for row in rows], seconds)
-            ids = [row.id for row in rows]
+            messages = [Message(*row) for row in rows]
+            problem = _hand_over(platform, topic, messages, seconds)
+            ids = [message.id for message in messages]
             if problem:
-                wait = min(LONGEST_BACKOFF_S, 2 ** min(rows[0].attempts, 10))
+                wait = min(LONGEST_BACKOFF_S, 2 ** min(messages[0].attempts, 10))
                 session.execute(
                     text(
                         "UPDATE outbox SET attempts = attempts + 1, last_error = :error, next_attempt_at = :next"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import ARRAY, Connection, Row, Table, Text, and_, any_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from adapters.core import utcnow
@@ -15,6 +15,7 @@ from limiter import Scope
 from models import Agent, Tenant, Tier
 from operations import ratelimit_rules
 from operations.change import FieldError, Invalid, NotFound, clean
+from operations.database import together
 from operations.ratelimit_values import FIELDS, STORED, Edit, Policy, Target, Under, to_policy
 
 T = TypeVar("T")
@@ -33,11 +34,13 @@ _CHANGING = [
 _CHANGE = (
     update(_TABLE).where(_TABLE.c.id == bindparam("row")).values({name: bindparam(f"new_{name}") for name in _CHANGING})
 )
-_WIDE = select(STORED).where(
-    or_(
-        and_(STORED.c.key == any_(bindparam("keys", type_=ARRAY(Text))), STORED.c.scope == str(Scope.GLOBAL)),
-        and_(STORED.c.key == any_(bindparam("tiers", type_=ARRAY(Text))), STORED.c.scope == str(Scope.TIER)),
-    )
+_HOLD = (
+    "INSERT INTO rate_limit_keys AS known (key, version) SELECT * FROM unnest(%(keys)s::text[], %(edits)s::bigint[])"
+    " ON CONFLICT (key) DO UPDATE SET version = known.version + excluded.version RETURNING key, version"
+)
+_WIDE = (
+    f"SELECT {', '.join(STORED.c.keys())} FROM rate_limit_policies"  # noqa: S608  its own columns, in their order
+    " WHERE (key = ANY(%(keys)s::text[]) AND scope = 'GLOBAL') OR (key = ANY(%(tiers)s::text[]) AND scope = 'TIER')"
 )
 
 
@@ -80,20 +83,30 @@ def under(policies: Iterable[Policy]) -> dict[str, Under]:
 
 
 class Rows:
-    """The policies a change is about, as they become. Used under the locks of their keys."""
+    """The policies a change is about, as they become, with their keys held.
+
+    ``versions`` are each key's before the change, and the one its row has from now on: one more for each edit, so that
+    it seldom needs to be written again.
+    """
 
     def __init__(self, session: Session, edits: Sequence[Edit]) -> None:
         self._session = session
         whole = {edit.target.key for edit in edits if edit.values is None and edit.target.scope is Scope.GLOBAL}
         narrow = [edit.target for edit in edits if edit.target.scope in (Scope.TENANT, Scope.AGENT)]
-        keys = {edit.target.key for edit in edits}
         tiers = {edit.target.key for edit in edits if edit.target.scope in (Scope.GLOBAL, Scope.TIER)}
-        asked = {"keys": sorted(filter(storable, keys)), "tiers": sorted(filter(storable, tiers))}
-        rows = [*session.execute(_WIDE, asked), *_rows(session, narrow)]
+        counts = dict(sorted(Counter(edit.target.key for edit in edits).items()))  # in one order for everybody
+        held, rows = together(
+            session,
+            (_HOLD, {"keys": list(counts), "edits": list(counts.values())}),
+            (_WIDE, {"keys": list(counts), "tiers": list(tiers)}),
+        )
+        self.versions = {key: (version - counts[key], version) for key, version in held}
+        rows += _rows(session, narrow)
         for key in whole:
             rows += session.execute(select(STORED).where(STORED.c.key == key).order_by(STORED.c.id))
-        self._was = {policy.target: policy for policy in map(to_policy, rows)}
-        self._ids = dict(zip(map(_target, rows), (row.id for row in rows), strict=True))
+        stored = [(to_policy(row), row[0]) for row in rows]
+        self._was = {policy.target: policy for policy, _ in stored}
+        self._ids = {policy.target: identity for policy, identity in stored}
         self.now = dict(self._was)
         self._known = self._references(
             [edit.target for edit in edits if edit.values is not None and edit.target not in self.now]
@@ -169,10 +182,6 @@ class Rows:
 
 def _kept(query: Any) -> Any:
     return query.with_for_update(read=True, key_share=True)
-
-
-def _target(row: Row[Any]) -> Target:
-    return Target(row.key, Scope(row.scope), row.tier_code or row.agent_id or row.tenant_id or "")
 
 
 def _changing(policy: Policy) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from sqlalchemy import and_, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from limiter import Scope
+from limiter.model import KEY_PATTERN
 from models import Agent, RateLimitKey, Tenant, Tier
 from operations import access, change, ratelimit_rules, ratelimit_store, ratelimit_wire
 from operations.access import Actor, Permission
@@ -52,9 +52,9 @@ CHUNK = 500
 
 @dataclass(slots=True)
 class _KeyChange:
-    reserved: int
-    """The version its row has already: one for each edit, so that it need not be written again."""
     version: int
+    reserved: int
+    """The version its row has already."""
     base: bool = False
     removed: bool = False
     overrides: dict[str, dict[str, Any] | None] = field(default_factory=dict)
@@ -170,14 +170,17 @@ def save(
     if not (reason or "").strip():
         raise Invalid([FieldError("reason", "is asked for", "a few words on why")])
     wishes = [(edit, None if edit.values is None else ratelimit_rules.validate(edit)) for edit in edits]
+    for edit, values in wishes:
+        if values is None and not KEY_PATTERN.fullmatch(edit.target.key):
+            raise NotFound(f"There is no limit {change.clean(edit.target.subject).removeprefix('ratelimit/')}.")
     name = edits[0].target.subject if len(edits) == 1 else f"ratelimit/{len(edits)} policies"
     many = len(edits) > FEW or any(edit.values is None and edit.target.scope is Scope.GLOBAL for edit in edits)
     with change.door(
         platform, actor, Permission.RATELIMIT_EDIT, action=action, subject=name, reason=reason, request_id=request_id,
         seconds=BULK_SECONDS if many else None,
     ) as door:  # fmt: skip
-        changes = _lock(door.session, edits)
         rows = Rows(door.session, edits)
+        changes = {key: _KeyChange(*versions) for key, versions in rows.versions.items()}
         done: list[Done] = []
         for edit, values in wishes:
             done += _perform(door, rows, edit, values, changes[edit.target.key])
@@ -187,21 +190,6 @@ def save(
             _publish(door, key, made, bases[key])
         door.version = max(made.version for made in changes.values())
     return Saved(tuple(done), door.outcome)
-
-
-_HOLD = text(
-    "INSERT INTO rate_limit_keys AS known (key, version)"
-    " SELECT * FROM unnest(CAST(:keys AS text[]), CAST(:edits AS bigint[]))"
-    " ON CONFLICT (key) DO UPDATE SET version = known.version + excluded.version RETURNING key, version"
-)
-
-
-def _lock(session: Session, edits: Sequence[Edit]) -> dict[str, _KeyChange]:
-    """Hold the keys, in one order for everybody, each at the version that its edits will bring it to."""
-    counted = sorted(Counter(edit.target.key for edit in edits).items())
-    held = session.execute(_HOLD, {"keys": [key for key, _ in counted], "edits": [count for _, count in counted]})
-    reserved = {row.key: row.version for row in held}
-    return {key: _KeyChange(reserved[key], reserved[key] - count) for key, count in counted}
 
 
 def hold_all(session: Session) -> None:
@@ -216,8 +204,8 @@ def clear_tenant(door: change.Door, tenant: str) -> int:
     """
     owned = select(STORED).where(STORED.c.tenant_id == tenant).order_by(STORED.c.key)
     edits = [Edit(to_policy(row).target, None) for row in door.session.execute(owned)]
-    changes = _lock(door.session, edits)
     rows = Rows(door.session, edits)
+    changes = {key: _KeyChange(*versions) for key, versions in rows.versions.items()}
     for edit in edits:
         _perform(door, rows, edit, None, changes[edit.target.key])
     rows.write()

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from operations import access, audit, change, outbox
 from operations.access import SYSTEM, Actor, Permission
-from operations.database import Database, StoreUnavailable
+from operations.database import Database, StoreUnavailable, together
 from operations.platform import Platform
 from tests import support_operations as support
 
@@ -157,6 +157,30 @@ def test_postgresql_away_is_said(store: Platform, delivered: list[int]) -> None:
     store.database = Database(f"postgresql://postgres@127.0.0.1:{free_port()}/none")
     with pytest.raises(change.StoreUnavailable):
         act(store, 1)
+
+
+def test_a_key_somebody_else_delivers_for_too_long_waits(
+    store: Platform, delivered: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "SOON_SECONDS", 0.3)
+    with store.database.session() as session:
+        outbox.hold(session, TOPIC, "k")
+        assert act(store, 1) == change.Outcome(1, False, "Redis")
+        assert act(store, 2, "other").delivered, "the connection is whole"
+    assert outbox.relay_once(store) == 1
+    assert delivered == [2, 1] and outbox.waiting(store) == 0
+
+
+def test_a_connection_lost_between_two_questions_is_said_and_replaced(store: Platform) -> None:
+    end = ("SELECT pg_terminate_backend(pg_backend_pid())", {})
+    for _ in range(store.database.pool.pool_size + 2):
+        with pytest.raises(StoreUnavailable), store.database.session() as session:
+            together(session, end, ("SELECT %(one)s", {"one": 1}))
+    with pytest.raises(StoreUnavailable, match="not there yet"), store.database.session() as session:
+        together(session, ("SELECT 1", {}), ("SELECT 1 FROM nowhere", {}))
+    with store.database.session() as session:
+        assert together(session, ("SELECT %(one)s::int", {"one": 1}), ("SELECT 2", {})) == [[(1,)], [(2,)]]
+    assert store.database.pool_status()["checked_out"] == 0
 
 
 def test_a_reading_is_no_transaction_and_leaves_none(store: Platform) -> None:
