@@ -23,7 +23,7 @@ from tests.support import ROOT
 
 PAGE = f'<html><head><script type="module" src="./static/js/index.js"></script></head>{"x" * 2000}</html>'
 SCRIPT = (
-    '<script src="/app/static/base.js"></script><script defer src="/app/static/first.js"></script>'
+    '<script defer src="/app/static/base.js"></script><script defer src="/app/static/first.js"></script>'
     '<script defer src="/app/static/shell.js"></script><script type="module"'
 )
 ROOTED = f'<html><head><style></style></head><body><div id="root"></div>{"x" * 2000}</body></html>'
@@ -69,6 +69,9 @@ def test_the_page_speaks_of_this_console_before_its_script_runs() -> None:
     assert 'src="./static/js/index.' in shown
     assert '<div id="root"></div>' in shown
     assert "SourceSans" not in shown
+    assert shown.count('rel="stylesheet"') == installed.count('rel="stylesheet"') == 1
+    assert shown.index('rel="stylesheet"') < shown.index("<script defer") < shown.index('type="module"')
+    assert "<script src" not in shown, "no script is waited for before the first paint"
     (font,) = re.findall(r'rel="preload" href="/app/static/([^"]+)"', shown)
     assert (ROOT / "pages" / "static" / font).is_file()
 
