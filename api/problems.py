@@ -66,12 +66,32 @@ def _conflict(error: Conflict) -> JSONResponse:
     return answer(412, "stale-version", str(error), current=error.current, yours=error.yours)
 
 
+_BOUNDS = {
+    "ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}", "expected": "{}",
+    "min_length": "at least {} {unit}", "max_length": "at most {} {unit}", "pattern": "what matches {}",
+}  # fmt: skip
+_KINDS = {
+    "int": "a whole number", "float": "a number", "bool": "true or false", "string": "a text", "list": "a list",
+    "dict": "an object", "model": "an object", "datetime": "a moment such as 2030-01-31T12:00:00Z",
+    "missing": "a value", "extra": "no such field",
+}  # fmt: skip
+
+
+def _allowed(item: dict[str, Any]) -> str:
+    """What would be accepted, by an error of pydantic's: within which bounds, or what kind of value."""
+    kind = item["type"].partition("_")[0]
+    unit = "letters" if kind == "string" else "entries"
+    given = item.get("ctx", {})
+    bounds = [words.format(given[name], unit=unit) for name, words in _BOUNDS.items() if name in given]
+    return ", ".join(bounds) or _KINDS.get(kind, "")
+
+
 def _malformed(error: RequestValidationError) -> JSONResponse:
     fields = [
         {
             "field": ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
             "message": item["msg"],
-            "allowed": ", ".join(f"{name}: {value}" for name, value in item.get("ctx", {}).items() if name != "error"),
+            "allowed": _allowed(item),
         }
         for item in error.errors()
     ]

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from api import shapes, versions
 from api.auth import TheActor, ThePlatform, actor_of, platform_of, request_id
@@ -34,10 +34,10 @@ class Values(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int | None, Field(ge=0, le=MAX_LIMIT)] = None
-    window_seconds: Annotated[int | None, Field(ge=1, le=MAX_WINDOW_SECONDS)] = None
+    limit: Annotated[StrictInt | None, Field(ge=0, le=MAX_LIMIT)] = None
+    window_seconds: Annotated[StrictInt | None, Field(ge=1, le=MAX_WINDOW_SECONDS)] = None
     policy: Mode | None = None
-    warn_percent: Annotated[int | None, Field(ge=1, le=100)] = None
+    warn_percent: Annotated[StrictInt | None, Field(ge=1, le=100)] = None
     on_redis_failure: Literal["allow", "deny"] | None = None
     active: bool = True
     expires_at: datetime | None = None
@@ -62,10 +62,10 @@ class Proposal(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     key: str
-    limit: Annotated[int | None, Field(ge=0, le=MAX_LIMIT)]
-    window_seconds: Annotated[int | None, Field(ge=1, le=MAX_WINDOW_SECONDS)] = None
+    limit: Annotated[StrictInt | None, Field(ge=0, le=MAX_LIMIT)]
+    window_seconds: Annotated[StrictInt | None, Field(ge=1, le=MAX_WINDOW_SECONDS)] = None
     policy: Mode | None = None
-    days: Annotated[int, Field(ge=1, le=31)] = 7
+    days: Annotated[StrictInt, Field(ge=1, le=31)] = 7
     tier: str | None = None
     tenant: str | None = None
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from api import shapes
 from api.auth import TheActor, ThePlatform, request_id
@@ -73,7 +73,7 @@ class Signal(Strict):
 class Reset(Strict):
     """A point to go on from: the number of one of the execution's ``points``."""
 
-    event: Annotated[int, Field(ge=1)]
+    event: Annotated[StrictInt, Field(ge=1)]
     confirm: Confirm = ""
     reason: Reason = OVER_API
 

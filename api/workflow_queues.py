@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat
 
 from api import shapes, versions
 from api.auth import TheActor, ThePlatform, request_id
@@ -23,7 +23,7 @@ class RateLimit(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    requests_per_second: Annotated[float, Field(description="0 blocks; to take the limit away, DELETE it")]
+    requests_per_second: Annotated[StrictFloat, Field(description="0 blocks; to take the limit away, DELETE it")]
     kind: Annotated[str, Field(max_length=20, description="Only activity: workflow queues cannot be limited")] = (
         "activity"
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictFloat
 
 from adapters.temporal_client.schedule_spec import Interval
 from adapters.temporal_client.schedules import Schedule
@@ -70,8 +70,8 @@ class Backfill(Strict):
 class Change(Strict):
     """New values; what is left out stays. `every_seconds` or `crons` replace all times."""
 
-    every_seconds: float | None = Field(None, ge=1, le=366 * 86400)
-    offset_seconds: float | None = Field(None, ge=0, description="Only with `every_seconds`")
+    every_seconds: StrictFloat | None = Field(None, ge=1, le=366 * 86400)
+    offset_seconds: StrictFloat | None = Field(None, ge=0, description="Only with `every_seconds`")
     crons: list[str] | None = Field(None, max_length=50)
     overlap: Overlap | None = None
     note: str | None = Field(None, max_length=300)
@@ -89,8 +89,8 @@ class New(Strict):
         None, description="Values by name for the platform's own types; for others the list of arguments, or one object"
     )
     task_queue: Annotated[str, Field(max_length=255, description="Needed for types that are not the platform's")] = ""
-    every_seconds: float | None = Field(None, ge=1, le=366 * 86400)
-    offset_seconds: float | None = Field(None, ge=0, description="Only with `every_seconds`")
+    every_seconds: StrictFloat | None = Field(None, ge=1, le=366 * 86400)
+    offset_seconds: StrictFloat | None = Field(None, ge=0, description="Only with `every_seconds`")
     crons: list[str] = Field(default_factory=list, max_length=50, description=CRON)
     timezone: Annotated[str, Field(max_length=100, description="Of the crons")] = "UTC"
     overlap: Overlap = "Skip"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
 from api import shapes, versions
 from api.auth import TheActor, ThePlatform, platform_of, request_id
@@ -29,10 +29,10 @@ class Values(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    timeout_seconds: Annotated[int | None, Field(ge=1, le=31_536_000)] = None
-    retry_attempts: Annotated[int | None, Field(ge=1, le=100, description="The first attempt included")] = None
-    backoff_multiplier: Annotated[float | None, Field(ge=1, le=10)] = None
-    max_concurrent: Annotated[int | None, Field(ge=0, le=10_000, description="0: every new run waits")] = None
+    timeout_seconds: Annotated[StrictInt | None, Field(ge=1, le=31_536_000)] = None
+    retry_attempts: Annotated[StrictInt | None, Field(ge=1, le=100, description="The first attempt included")] = None
+    backoff_multiplier: Annotated[StrictFloat | None, Field(ge=1, le=10)] = None
+    max_concurrent: Annotated[StrictInt | None, Field(ge=0, le=10_000, description="0: every new run waits")] = None
     reason: Annotated[str, Field(max_length=500, description="Why; kept in the audit")] = ""
 
 

@@ -183,6 +183,29 @@ def test_if_match_as_the_standard_says(client: TestClient) -> None:
     assert client.delete(path, headers=exists).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "field", "allowed"),
+    [
+        ({"limit": True}, "limit", "a whole number"),
+        ({"limit": "5"}, "limit", "a whole number"),
+        ({"limit": 1.5}, "limit", "a whole number"),
+        ({"limit": -1}, "limit", "at least 0"),
+        ({"limit": 1, "warn_percent": 101}, "warn_percent", "at most 100"),
+        ({"limit": 1, "policy": "hard"}, "policy", "'HARD', 'SOFT' or 'WARN'"),
+        ({"limit": 1, "description": "d" * 501}, "description", "at most 500 letters"),
+        ({"limit": 1, "burst": 5}, "burst", "no such field"),
+        ({"limit": 1, "expires_at": "soon"}, "expires_at", "a moment such as 2030-01-31T12:00:00Z"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_would_do(
+    client: TestClient, body: dict[str, object], field: str, allowed: str
+) -> None:
+    said = client.put(f"{ROOT}/api_calls/tenants/acme", json=body)
+    assert said.status_code == 422, said.text
+    (wrong,) = said.json()["errors"]
+    assert (wrong["field"], wrong["allowed"]) == (field, allowed)
+
+
 def test_of_a_request_id_only_so_much_is_kept_for_ever(client: TestClient, platform: Platform) -> None:
     long = {"x-request-id": "r" * 5000, "x-reason": "a long number"}
     assert client.put(f"{ROOT}/api_calls/tenants/acme", json={"limit": 1}, headers=long).status_code == 201
