@@ -11,7 +11,6 @@ from typing import Any
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from limiter import forks, keys
-from limiter.feed import subscribed
 from limiter.scripts import FETCH
 from limiter.table import MOST_CHANGES, Fetched, Table, text
 
@@ -160,26 +159,30 @@ class Store:
         connected.clear()
 
     def _listen(self) -> None:
-        with subscribed(self._redis, keys.CHANGES, keys.CHANNEL) as feed:
+        with self._redis.pubsub() as pubsub:
+            pubsub.subscribe(keys.CHANGES, keys.CHANNEL)
             followed: set[str] = set()
             due = time.monotonic() + self.poll_seconds
             while not self._stop.is_set():
-                for kind, channel, said in feed.read(min(max(due - time.monotonic(), 0.001), 0.5)):
-                    if kind == "subscribe" and channel == keys.CHANNEL:
+                message = pubsub.get_message(timeout=min(max(due - time.monotonic(), 0.001), 0.5))
+                if message is not None:
+                    channel = text(message["channel"])
+                    if message["type"] == "subscribe" and channel == keys.CHANNEL:
                         # Anything may have been missed before this moment, also when redis-py reconnected by itself.
                         self.reload()
                         self.connected.set()
-                    elif kind == "message" and channel == keys.CHANGES:
+                    elif message["type"] == "message" and channel == keys.CHANGES:
                         with self._lock:
-                            key = self.table.follow(said)
+                            key = self.table.follow(text(message["data"]))
                         if key is not None:
                             followed.add(key)
-                    elif kind == "message":
+                    elif message["type"] == "message":
                         # Every change is announced twice; what was followed need not be fetched.
-                        if said in followed:
-                            followed.discard(said)
-                        elif len(said) <= keys.LONGEST:
-                            self._load_all([said])
+                        key = text(message["data"])
+                        if key in followed:
+                            followed.discard(key)
+                        elif len(key) <= keys.LONGEST:
+                            self._load_all([key])
                 if time.monotonic() >= due:
                     self.poll()
                     self._reports()
