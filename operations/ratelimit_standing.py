@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +10,7 @@ from sqlalchemy import text
 
 from adapters.core import State, utcnow
 from limiter import keys, usage
+from operations import ratelimit_minutes
 from operations.platform import Platform
 
 EXPIRING_DAYS = 7
@@ -55,10 +55,10 @@ def standing(platform: Platform) -> Standing:
     """How it stands. Numbers only, no names: for everyone who sees the overview. Raises StoreUnavailable."""
     with platform.database.session(seconds=5) as session:
         row = session.execute(text(_COUNTS), {"days": EXPIRING_DAYS}).one()
-    minute = int(time.time()) // 60
     try:
-        found = usage.outcomes(platform.redis, range(minute - 59, minute + 1))
-        gone = usage.without_redis(platform.redis, range(minute - 59, minute + 1))
+        found = ratelimit_minutes.last(platform, 60)
+        minute = max(found)
+        gone = usage.without_redis(platform.redis, list(found))
         active = usage.active(platform.redis, minute // 60)
         listeners = int(dict(platform.redis.pubsub_numsub(keys.CHANNEL)).get(keys.CHANNEL, 0))
     except RedisError:
@@ -69,7 +69,7 @@ def standing(platform: Platform) -> Standing:
             State.DEGRADED, sentence, row.policies, row.overrides, row.expiring, row.waiting, row.since,
             None, (), None, None, None,
         )  # fmt: skip
-    blocked = tuple(sum(count["blocked"] for count in found[at].values()) for at in sorted(found))
+    blocked = tuple(sum(count["blocked"] for count in counts.values()) for counts in found.values())
     fallback = sum(gone.values())
     state, sentence = State.HEALTHY, "Every saved limit is in Redis and obeyed."
     if row.waiting:

@@ -16,7 +16,7 @@ from adapters.core import Unreachable, utcnow
 from limiter import Effective, keys, usage
 from limiter.keys import split_subject, subject
 from models import Tenant, Tier
-from operations import access, ratelimit_explain, ratelimit_rules, stopping
+from operations import access, ratelimit_explain, ratelimit_minutes, ratelimit_rules, stopping
 from operations.access import Actor, Permission
 from operations.change import NotFound, clean
 from operations.platform import Platform
@@ -135,12 +135,10 @@ def live(platform: Platform, actor: Actor, *, near_percent: int = 80, minutes: i
     names = [policy.target.key for policy in known]
     redis = platform.redis
     try:
-        now = int(time.time())
-        span = range(now // 60 - max(1, min(minutes, 60)) + 1, now // 60 + 1)
-        span = range(min(span.start, now // 60 - 1), span.stop)
-        outcomes = usage.outcomes(redis, span)
-        gone = usage.without_redis(redis, range(now // 60 - 14, now // 60 + 1))
-        active = usage.active(redis, now // 3600)
+        outcomes = ratelimit_minutes.last(platform, max(2, minutes))
+        present = max(outcomes)
+        gone = usage.without_redis(redis, range(present - 14, present + 1))
+        active = usage.active(redis, present // 60)
         uses = usage.leaders(redis, names)
         listeners = dict(redis.pubsub_numsub(keys.CHANNEL)).get(keys.CHANNEL, 0)
     except RedisError as error:
@@ -148,7 +146,7 @@ def live(platform: Platform, actor: Actor, *, near_percent: int = 80, minutes: i
     rows = _beside_limits(platform, uses)
     shares = {key: max((row.share for row in rows if row.key == key and row.share is not None), default=None)
               for key in names}  # fmt: skip
-    last = outcomes[now // 60 - 1]
+    last = outcomes[present - 1]
     items = []
     for policy in known:
         key = policy.target.key
@@ -165,8 +163,8 @@ def live(platform: Platform, actor: Actor, *, near_percent: int = 80, minutes: i
         utcnow(), tuple(items), tuple(_first(rows, names, lambda row: -row.used)),
         tuple(sorted(_first(near, names, _by_share), key=_by_share)),
         tuple(
-            (datetime.fromtimestamp(minute * 60, UTC), {key: dict(count) for key, count in outcomes[minute].items()})
-            for minute in span
+            (datetime.fromtimestamp(minute * 60, UTC), {key: dict(count) for key, count in counts.items()})
+            for minute, counts in outcomes.items()
         ),
         int(listeners),
     )  # fmt: skip

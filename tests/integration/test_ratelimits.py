@@ -21,6 +21,7 @@ from operations import (
     ratelimit_explain,
     ratelimit_history,
     ratelimit_impact,
+    ratelimit_minutes,
     ratelimit_subjects,
     ratelimit_usage,
     ratelimit_wire,
@@ -215,6 +216,32 @@ def test_live_usage_blocked_log_and_what_if(limiter: Limiter, tenants: Platform)
     what = ratelimit_usage.simulate(tenants, PIM, "file_uploads", limit=3, tenant="zero")
     assert what.over_total == 4
     assert what.affected[0].tenant == "zero"
+
+
+def test_a_minute_that_is_over_is_read_once_and_those_still_counted_each_time(
+    limiter: Limiter, tenants: Platform
+) -> None:
+    redis = tenants.redis
+    present = int(redis.time()[0]) // 60
+    for ago, number in ((40, 3), (2, 5), (1, 7)):
+        redis.hset(keys.minutes(9, present - ago), "file_uploads|b", number)
+
+    def reads() -> int:
+        return int(redis.info("commandstats").get("cmdstat_hgetall", {}).get("calls", 0))
+
+    def counted() -> dict[int, int]:
+        found = ratelimit_minutes.last(tenants, 60)
+        return {at: count["file_uploads"]["blocked"] if "file_uploads" in count else 0 for at, count in found.items()}
+
+    before, first = reads(), counted()
+    assert list(first) == list(range(max(first) - 59, max(first) + 1))
+    assert {at: number for at, number in first.items() if number} == {present - 40: 3, present - 2: 5, present - 1: 7}
+    assert reads() - before >= 60 * keys.SHARDS
+    redis.hset(keys.minutes(9, present - 1), "file_uploads|b", 8)
+    redis.hset(keys.minutes(9, present), "file_uploads|b", 1)
+    before, then = reads(), counted()
+    assert (then[present - 40], then[present - 1], then[present]) == (3, 8, 1)
+    assert reads() - before <= 4 * keys.SHARDS, "the rest was read before"
 
 
 def test_history_revert_and_yaml_round_trip(tenants: Platform) -> None:
