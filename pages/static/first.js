@@ -3,8 +3,13 @@
   const first = document.getElementById("ph-first");
   const kept = localStorage.getItem(`stActiveTheme-${location.pathname}-v2`) ?? "";
   const scheme = /dark/i.test(kept) ? "dark" : /light/i.test(kept) ? "light" : "";
-  if (first && scheme) first.style.colorScheme = scheme;
   if (first) {
+    if (scheme) first.style.colorScheme = scheme;
+    const away = ([name, value]) => name.startsWith("stSidebarCollapsed-") && value === "true";
+    const width = Number.parseInt(localStorage.getItem("sidebarWidth") ?? "", 10);
+    const side = first.querySelector("nav");
+    if (Object.entries(localStorage).some(away)) side.remove();
+    else if (width) side.style.width = `${width}px`;
     const instead = [first.dataset.until, ".st-key-ended", ".st-key-failed", ".st-key-denied", '[role="dialog"]'];
     const shown = instead.map((one) => `body > :not(#ph-first) ${one}`).join(",");
     const gone = () => {

@@ -90,6 +90,17 @@ def test_what_is_known_is_there_before_the_scripts_and_gives_way_to_the_page(
     assert [round(after[side] - before[side]) for side in ("x", "y", "width")] == [0, 0, 0], "nothing jumps"
 
 
+def test_a_sidebar_somebody_closed_is_not_there_before_the_scripts_either(fresh: Visit, sandbox: Sandbox) -> None:
+    sign_in(fresh, sandbox, "ada", "/temporal")
+    fresh.page.get_by_test_id("stSidebarHeader").hover()
+    fresh.page.get_by_test_id("stSidebarCollapseButton").get_by_role("button").click()
+    expect(fresh.page.get_by_test_id("stSidebar")).to_have_attribute("data-collapsed", "true")
+    fresh.page.route("**/static/js/**", lambda route: route.abort())
+    fresh.page.reload()
+    expect(fresh.page.locator("#ph-first .ph-banner")).to_be_visible()
+    assert fresh.page.locator("#ph-first nav").count() == 0
+
+
 def test_the_wanted_page_is_kept_through_signing_in_and_signing_out_ends_it(fresh: Visit, sandbox: Sandbox) -> None:
     sign_in(fresh, sandbox, "ivo", "/redis?face_redis=Monitor")
     parts = urlsplit(fresh.page.url)
