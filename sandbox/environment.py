@@ -2,7 +2,7 @@
 
 Runs on whatever Python the machine has, to say clearly when that is too old: no newer syntax in here.
 """
-# ruff: noqa: PTH100, PTH110, PTH112, PTH118, PTH120, PTH123, UP021, UP031
+# ruff: noqa: C401, RUF005, PTH100, PTH103, PTH110, PTH112, PTH118, PTH120, PTH123, UP021, UP031
 
 import hashlib
 import os
@@ -16,6 +16,10 @@ OLDEST = (3, 11)
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
+PIP = [PYTHON, "-m", "pip"]
+QUIET = ["--require-hashes", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+FETCHERS = 4
+"""How many fetch at once: an index is waited for more than it is read from."""
 
 
 def stop(sentence):
@@ -54,6 +58,74 @@ def say(begun, text):
     """One line of progress."""
     sys.stdout.write("%6.1f s  %s\n" % (time.time() - begun, text))
     sys.stdout.flush()
+
+
+def pinned(path):
+    """The requirements of a file, each with its hashes."""
+    with open(path) as file:
+        return re.findall(r"(?m)^[a-zA-Z0-9].*(?:\n[ \t]+.*)*", file.read())
+
+
+def plain(name):
+    """A package's name and version as all spell them."""
+    return re.sub(r"[-_.]+", "-", name.split("==")[0]).lower() + "==" + name.split("==")[-1]
+
+
+def missing(requirements):
+    """Those that are not installed as pinned."""
+    listed = subprocess.run(PIP + ["list", "--format=freeze"], stdout=subprocess.PIPE, universal_newlines=True)
+    there = set(plain(line) for line in listed.stdout.split())
+    return [one for one in requirements if plain(one.split()[0]) not in there]
+
+
+def fetch(requirements, folder, begun):
+    """Fetch packages into a folder, several at once; whether all came."""
+    os.makedirs(folder)
+    fetchers = []
+    for number in range(min(FETCHERS, len(requirements))):
+        part = os.path.join(folder, "part%d" % number)
+        with open(part + ".txt", "w") as file:
+            file.write("\n".join(requirements[number::FETCHERS]) + "\n")
+        command = PIP + ["download", "--no-deps", "--dest", folder, "-r", part + ".txt"] + QUIET
+        with open(part + ".log", "w") as log:
+            fetchers.append((subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT), part + ".log"))
+    told = 0
+    try:
+        while any(process.poll() is None for process, _ in fetchers):
+            time.sleep(0.2)
+            seen = 0
+            for _, path in fetchers:
+                with open(path) as log:
+                    seen += sum(line.startswith("Collecting ") for line in log)
+            if seen - told >= 15 and seen < len(requirements):
+                told = seen
+                say(begun, "%d of %d packages fetched" % (seen, len(requirements)))
+    finally:
+        for process, _ in fetchers:
+            if process.poll() is None:
+                process.terminate()
+            process.wait()
+    return all(process.returncode == 0 for process, _ in fetchers)
+
+
+def quickly(path, begun, log):
+    """Fetch several at once, install, compile on all cores; whether that went well. Half the time of pip by itself."""
+    folder = os.path.join(VENV, "fetched")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        if not fetch(missing(pinned(path)), folder, begun):
+            return False
+        command = PIP + ["install", "--no-deps", "--no-compile", "--no-index", "--find-links", folder, "-r", path]
+        return run(command + QUIET, begun, 0, log) == 0
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def precompile(begun):
+    """Compile what was installed, but the packages' own tests, on all cores; what is left compiles when it is used."""
+    say(begun, "compiling them")
+    command = [PYTHON, "-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", os.path.join(VENV, "lib")]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def run(command, begun, total, log):
@@ -115,17 +187,16 @@ def main(name):
                     stop("This Python cannot make environments: install its venv package (python3-venv) and run again.")
                 stop("The environment .venv could not be made: " + made.stdout.strip().split("\n")[-1])
         path = os.path.join(ROOT, "requirements", name + ".txt")
-        with open(path) as file:
-            total = sum(1 for line in file if re.match(r"[a-zA-Z0-9]", line))
+        total = len(pinned(path))
         say(begun, "installing %d pinned packages into .venv (only this once)" % total)
         log = []
-        code = run(
-            [PYTHON, "-m", "pip", "install", "--require-hashes", "--disable-pip-version-check", "--no-input",
-             "--progress-bar", "off", "-r", path],
-            begun, total, log,
-        )  # fmt: skip
-        if code:
-            stop(explain(log))
+        if quickly(path, begun, log):
+            precompile(begun)
+        else:
+            # pip by itself can more, as building what comes as source, and says best what is wrong.
+            log = []
+            if run(PIP + ["install", "-r", path] + QUIET, begun, total, log):
+                stop(explain(log))
         lines = [digest(name)] + ([digest("run")] if name == "dev" else [])
         with open(stamp(name), "w") as file:
             file.write("\n".join(lines) + "\n")
