@@ -90,6 +90,13 @@ def test_what_is_known_is_there_before_the_scripts_and_gives_way_to_the_page(
     assert [round(after[side] - before[side]) for side in ("x", "y", "width")] == [0, 0, 0], "nothing jumps"
 
 
+def test_what_is_known_gives_way_where_a_filter_leaves_nothing_of_it(ada: tuple[str, Visit], sandbox: Sandbox) -> None:
+    _, tab = ada
+    tab.page.goto(f"{sandbox.url}/?q=nothing-is-called-so")
+    expect(tab.page.locator("#root .ph-empty")).to_be_visible()
+    expect(tab.page.locator("#ph-first")).to_have_count(0, timeout=2_000)
+
+
 def test_a_sidebar_somebody_closed_is_not_there_before_the_scripts_either(fresh: Visit, sandbox: Sandbox) -> None:
     sign_in(fresh, sandbox, "ada", "/temporal")
     fresh.page.get_by_test_id("stSidebarHeader").hover()
